@@ -1,0 +1,53 @@
+"""
+### Inference logs: from every configured source to `core`
+
+**Reads** the sources in the settings (`flywheel.toml`, `[sources.<name>]`), for one UTC arrival day.
+
+**Fills** `landing/<source>/day=<day>/`, `core.inference`, `core.inference_content`, `core.feedback`, and
+`core.quarantine` for what was refused. `announce` then emits an asset event for every day the rows belong to
+(late rows touch older days), which starts `marts` for these days.
+
+**Re-run** as often as you like: the same bytes land once and the same row is kept once. One source: clear its
+mapped task with *downstream* ticked. A range of days: *Trigger → Backfill*. A single day: trigger with the day,
+`YYYY-MM-DD`, as partition key; a run without its day is refused.
+
+**Broken?** A source that fails at once and does not retry (`StopTheLine`) needs a person: the log's last line
+names the file or setting to change. The other sources' rows are in and announced. A source that is up for retry
+waits for the world to mend. Rows gone to quarantine: `flywheel status`, then `flywheel replay`.
+"""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, task
+from airflow.sdk.exceptions import AirflowSkipException
+from flywheel_defaults import DAILY, INGEST_POOL, TASK_DEFAULTS, emit_days, log_rows, partition_day, table
+
+from pipelines.settings import Settings
+
+FILLED = [table("core.inference"), table("core.inference_content"), table("core.feedback")]
+
+with DAG(
+    dag_id="inference_logs",
+    description="Land, gate and publish each source's calls and feedback of one day",
+    doc_md=__doc__,
+    schedule=DAILY,
+    max_active_runs=4,
+    default_args=TASK_DEFAULTS,
+    tags=["core", "daily"],
+):
+
+    @task(pool=INGEST_POOL, multiple_outputs=False, map_index_template="{{ task.op_kwargs['source'] }}")
+    def ingest(source: str, partition_key: str | None = None) -> dict[str, list[str]]:
+        from pipelines.ingest import ingest_source
+
+        return log_rows(ingest_source(Settings.load(), source, partition_day(partition_key)))
+
+    @task(outlets=FILLED)
+    def announce(touched: list[dict[str, list[str]]], outlet_events=None) -> None:
+        if not list(touched):
+            raise AirflowSkipException("no source brought anything in")
+        emit_days(outlet_events, touched, FILLED)
+
+    # A teardown runs whatever became of the sources and leaves the run's state to them: one broken source
+    # fails the run, yet does not keep the others' rows from the marts.
+    announce(ingest.expand(source=sorted(Settings.load().sources))).as_teardown(on_failure_fail_dagrun=True)

@@ -1,0 +1,244 @@
+"""Build: one select a table; the partitions it covers are replaced, whole and at once.
+
+What must be built is derived, not remembered: a day of a mart is stale when the data files it reads, or the prices in force
+on it, are others than when it was last built. So a day of new calls costs a day's work, whatever came before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+from pipelines import gate
+from pipelines.contracts import Contract, contract, literal, tables
+from pipelines.engine import connect, write
+from pipelines.errors import NotConfigured, StopTheLine
+from pipelines.lake import Lake, Snapshot
+from pipelines.settings import ROOT, Settings
+from pipelines.stage import Report, silent, write_days
+
+log = logging.getLogger(__name__)
+
+BUILT = "flywheel.built."
+"""Table properties `flywheel.built.<day>` hold the fingerprint of what a day was built from."""
+CHUNK_ROWS = 12_000_000
+"""Days are built together up to this many input rows: many small days share the cost of one query."""
+
+
+@dataclass
+class BuildReport:
+    """What a build left behind."""
+
+    table: str
+    rows: int = 0
+    days: list[date] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        span = f", {len(self.days)} days" if self.days else ""
+        return f"{self.table}: {self.rows:,} rows{span} in {self.seconds:.1f} s"
+
+
+def mart_order() -> list[str]:
+    """All marts, each after those it reads."""
+    marts = [name for name in tables() if name.startswith("marts.")]
+    graph = {name: [r for r in contract(name).reads if r in marts] for name in marts}
+    return [name for name in TopologicalSorter(graph).static_order()]
+
+
+def build_all(settings: Settings, report: Report = silent) -> list[BuildReport]:
+    """Build whatever is stale in every mart."""
+    return [build_table(settings, name, None, report) for name in mart_order()]
+
+
+def build_table(settings: Settings, table: str, days: Iterable[date] | None = None, report: Report = silent) -> BuildReport:
+    """Build a mart: the given days, or those that are stale; a mart without days is built whole when stale.
+
+    Building twice leaves what building once leaves; a day without input rows becomes empty. Raises `StopTheLine` when the
+    SQL does not run and `PromiseBroken` when a `stop` promise does not hold: then nothing is replaced.
+    """
+    promised = contract(table)
+    if not promised.sql_path.is_file() or not table.startswith("marts."):
+        raise NotConfigured(f"{table} is not built from SQL: there is no warehouse/{table.replace('.', '/')}.sql; marts: {', '.join(mart_order())}")
+    lake, started = Lake(settings), time.monotonic()
+    done = BuildReport(table)
+    if promised.partition is None:
+        done.rows = _build_whole(settings, lake, promised, force=days is not None)
+    else:
+        prints = fingerprints(settings, lake, promised)
+        built = {date.fromisoformat(k.removeprefix(BUILT)): v for k, v in lake.table(table).properties.items() if k.startswith(BUILT)}
+        stale = sorted(d for d in prints.keys() | built.keys() if prints.get(d) != built.get(d))
+        todo = stale if days is None else sorted(set(days))
+        sizes = {d: n for d, (_, n) in _input_files(lake, promised).items()}
+        for run in _runs(todo, sizes):
+            report(f"{table}: {run[0]} … {run[-1]}", None)
+            done.rows += _build_days(settings, lake, promised, run, prints, report)
+        done.days = todo
+    if done.days or promised.partition is None:
+        lake.publish_views()
+    done.seconds = time.monotonic() - started
+    log.info("%s", done)
+    return done
+
+
+def stale_days(settings: Settings, table: str) -> list[date]:
+    """Days of a mart whose inputs are others than when it was last built."""
+    lake, promised = Lake(settings), contract(table)
+    prints = fingerprints(settings, lake, promised)
+    built = {k.removeprefix(BUILT): v for k, v in lake.table(table).properties.items() if k.startswith(BUILT)}
+    return sorted({d for d, p in prints.items() if built.get(d.isoformat()) != p} | {date.fromisoformat(d) for d in built if date.fromisoformat(d) not in prints})
+
+
+def fingerprints(settings: Settings, lake: Lake, promised: Contract) -> dict[date, str]:
+    """By day: a hash of the SQL, the data files and, where the mart reads prices, the prices in force."""
+    sql = hashlib.sha256(promised.sql_path.read_bytes()).hexdigest()
+    files = {day: paths for day, (paths, _) in _input_files(lake, promised).items()}
+    prices = _prices_by_day(settings, lake, sorted(files)) if "core.price" in promised.reads else {}
+    return {
+        day: hashlib.sha256("\n".join([sql, *sorted(paths), str(prices.get(day))]).encode()).hexdigest()[:16]
+        for day, paths in files.items()
+    }
+
+
+def _input_files(lake: Lake, promised: Contract) -> dict[date, tuple[list[str], int]]:
+    days: dict[date, tuple[list[str], int]] = {}
+    for name in promised.reads:
+        if contract(name).partition is None or contract(name).partition.transform != "day" or not lake.exists(name):
+            continue
+        for entry in lake.snapshot(name).files:
+            paths, rows = days.get(entry.partition, ([], 0))
+            days[entry.partition] = ([*paths, entry.path], rows + entry.rows)
+    return days
+
+
+def _prices_by_day(settings: Settings, lake: Lake, days: list[date]) -> dict[date, str]:
+    """By day: a hash of every price in force on it, as known now and as known then. Later news about other days leave it as it is."""
+    if not days or not lake.exists("core.price"):
+        return {}
+    with connect(settings) as con:
+        lake.attach(con, "core.price")
+        return dict(con.execute(
+            """
+            with day as (select cast(unnest($days) as date) as day),
+            first_price as (select min(valid_from) as first_from, price_key from core.price where known_to is null group by price_key)
+            select day, cast(bit_xor(hash(basis, price_key, price_usd_per_unit, greatest(from_at, day), least(to_at, day + interval 1 day))) as varchar)
+            from (
+                -- Before its first sight a price is carried back, so it counts for all days before.
+                select 'now' as basis, price_key, price_usd_per_unit,
+                    case when valid_from = first_from then timestamp '1970-01-01' else valid_from end as from_at,
+                    coalesce(valid_to, timestamp '9999-01-01') as to_at
+                from core.price join first_price using (price_key) where known_to is null
+                union all
+                select 'then', price_key, price_usd_per_unit, greatest(valid_from, known_from),
+                    least(coalesce(valid_to, timestamp '9999-01-01'), coalesce(known_to, timestamp '9999-01-01'))
+                from core.price
+            ) as price
+            join day on from_at < day + interval 1 day and to_at > day
+            group by day""",
+            {"days": days},
+        ).fetchall())
+
+
+def _runs(days: list[date], sizes: dict[date, int]) -> Iterable[list[date]]:
+    """Neighbouring days together, up to CHUNK_ROWS input rows."""
+    run: list[date] = []
+    rows = 0
+    for day in days:
+        size = sizes.get(day, 0)
+        if run and (day - run[-1] != timedelta(days=1) or rows + size > CHUNK_ROWS):
+            yield run
+            run, rows = [], 0
+        run.append(day)
+        rows += size
+    if run:
+        yield run
+
+
+def _attach(lake: Lake, con, promised: Contract, days: list[date] | None) -> None:
+    for name in promised.reads:
+        partition = contract(name).partition
+        lake.attach(con, name, days if days is not None and partition and partition.transform == "day" else None)
+
+
+def _build_days(settings: Settings, lake: Lake, promised: Contract, days: list[date], prints: dict[date, str], report: Report) -> int:
+    scratch = settings.scratch / uuid.uuid4().hex
+    scratch.mkdir(parents=True)
+    rows = 0
+
+    def attempt(seen: Snapshot) -> None:
+        nonlocal rows
+        with connect(settings) as con:
+            _attach(lake, con, promised, days)
+            sql = _select(promised)
+            bound = {"from_day": days[0], "to_day": days[-1] + timedelta(days=1)}
+            column = promised.partition.column
+            staged = write_days(
+                con, f"select {', '.join(promised.typed())} from ({sql})", f"cast({column} as date)", days, scratch / uuid.uuid4().hex,
+                run=lambda q: _run(con, promised, q, bound), report=report, doing=f"building {promised.table}",
+            )
+        paths = [str(p) for p, _ in staged]
+        audit = gate.audit(settings, promised, paths, batch=f"{days[0]}..{days[-1]}") if paths else None
+        add = [lake.upload(p, promised.table, d) for p, d in staged]
+        lake.commit(seen, add, seen.of(days), properties={f"{BUILT}{d}": prints.get(d, "") for d in days if d in prints})
+        rows = audit.rows if audit else 0
+
+    try:
+        lake.settle(promised.table, attempt)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return rows
+
+
+def _build_whole(settings: Settings, lake: Lake, promised: Contract, force: bool) -> int:
+    basis = hashlib.sha256("\n".join(
+        [promised.sql_path.read_text(), *(f"{n} {lake.snapshot(n).id if lake.exists(n) else None}" for n in promised.reads)]).encode()).hexdigest()[:16]
+    scratch = settings.scratch / uuid.uuid4().hex
+    scratch.mkdir(parents=True)
+    rows = 0
+
+    def attempt(seen: Snapshot) -> None:
+        nonlocal rows
+        if seen.table.properties.get("flywheel.basis") == basis and not force:
+            rows = sum(e.rows for e in seen.files)
+            return
+        with connect(settings) as con:
+            _attach(lake, con, promised, None)
+            path = scratch / f"{uuid.uuid4().hex}.parquet"
+            try:
+                write(con, path, f"select {', '.join(promised.typed())} from ({_select(promised)})")
+            except Exception as error:
+                raise StopTheLine(f"{promised.sql_path.relative_to(ROOT)} does not run: {error}") from error
+        audit = gate.audit(settings, promised, [str(path)], batch=basis)
+        lake.commit(seen, [lake.upload(path, promised.table)], seen.files, properties={"flywheel.basis": basis})
+        rows = audit.rows
+
+    try:
+        lake.settle(promised.table, attempt)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return rows
+
+
+def _select(promised: Contract) -> str:
+    return promised.sql_path.read_text().strip().rstrip(";")
+
+
+def _run(con, promised: Contract, query: str, bound: dict[str, object]) -> None:
+    import duckdb
+
+    used = {k: v for k, v in bound.items() if f"${k}" in query}
+    try:
+        con.execute(query, used)
+    except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.ConversionException, duckdb.OutOfRangeException) as error:
+        raise StopTheLine(f"{promised.sql_path.relative_to(ROOT)} does not run: {error}") from error
+
+
+__all__ = ["BuildReport", "Path", "build_all", "build_table", "fingerprints", "literal", "mart_order", "stale_days"]

@@ -1,0 +1,125 @@
+"""What each table promises: `schemas/<schema>/<table>.yml` read once, and all that derives from it."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipelines.errors import NotConfigured
+from pipelines.settings import ROOT
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Column(_Strict):
+    """One column: its type in DuckDB's words, its unit and what it means."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    type: str
+    means: str
+    unit: str | None = None
+    required: bool = False
+    personal: Literal["none", "pseudonym", "maybe", "content"] = "none"
+    one_of: tuple[str, ...] | None = None
+
+
+class Promise(_Strict):
+    """Something that always holds. `sql` is true of a good row (`row`), or selects the offences (`table`)."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    because: str
+    sql: str
+    level: Literal["row", "table"] = "row"
+    severity: Literal["stop", "warn"] = "stop"
+
+
+class Partition(_Strict):
+    column: str
+    transform: Literal["day", "identity"]
+
+
+class Contract(_Strict):
+    """The contract of one table."""
+
+    table: str = Field(pattern=r"^(core|marts|datasets|forecasts|exports)\.[a-z][a-z0-9_]*$")
+    sentence: str
+    grain: tuple[str, ...]
+    columns: tuple[Column, ...]
+    partition: Partition | None = None
+    version: str | None = None
+    reads: tuple[str, ...] = ()
+    promises: tuple[Promise, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    @property
+    def sql_path(self) -> Path:
+        schema, name = self.table.split(".")
+        return ROOT / "warehouse" / schema / f"{name}.sql"
+
+    def typed(self, available: list[str] | None = None) -> list[str]:
+        """Select-list items that give every column its declared type; one not in `available` is null."""
+        return [
+            f'cast({quoted(c.name) if available is None or c.name in available else "null"} as {c.type}) as {quoted(c.name)}'
+            for c in self.columns
+        ]
+
+    @property
+    def row_promises(self) -> list[Promise]:
+        """Declared row promises and those that `required` and `one_of` imply."""
+        implied = [
+            Promise(name=f"{c.name}_given", sql=f"{quoted(c.name)} is not null", because="Nothing can be done with a row without it.")
+            for c in self.columns
+            if c.required
+        ] + [
+            Promise(
+                name=f"{c.name}_known",
+                sql=f"{quoted(c.name)} in ({', '.join(literal(v) for v in c.one_of)})",
+                because="Every reader of the table counts on these values only.",
+            )
+            for c in self.columns
+            if c.one_of
+        ]
+        return implied + [p for p in self.promises if p.level == "row"]
+
+
+def quoted(name: str) -> str:
+    """A name as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+@cache
+def contract(table: str) -> Contract:
+    """The contract of `core.inference` and the like. Raises `NotConfigured` when there is none or it is malformed."""
+    if not re.fullmatch(r"[a-z]+\.[a-z0-9_]+", table):
+        raise NotConfigured(f"{table!r} is no table name; they look like core.inference")
+    path = ROOT / "schemas" / f"{table.replace('.', '/')}.yml"
+    if not path.is_file():
+        raise NotConfigured(f"no table named {table}: there is no {path.relative_to(ROOT)}; tables: {', '.join(tables())}")
+    try:
+        found = Contract.model_validate(yaml.safe_load(path.read_text()))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise NotConfigured(f"{path.relative_to(ROOT)} is no valid contract: {error}") from error
+    if found.table != table:
+        raise NotConfigured(f"{path.relative_to(ROOT)} says it is the contract of {found.table}")
+    return found
+
+
+def tables() -> list[str]:
+    """All tables that have a contract, in reading order: core first."""
+    paths = sorted((ROOT / "schemas").glob("*/*.yml"), key=lambda p: (p.parent.name != "core", p.parent.name, p.stem))
+    return [f"{path.parent.name}.{path.stem}" for path in paths if path.parent.name != "reference"]

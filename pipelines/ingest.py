@@ -1,0 +1,352 @@
+"""Take landed files into core: stage, judge, audit, commit. Every record ends in exactly one place.
+
+The commit of the target table is the point of no return. It carries, as a table property, what must follow in other
+tables (content, quarantine, ledger); a run that died in between is finished by the next one before it does anything else.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import gate
+from pipelines.contracts import literal, quoted
+from pipelines.engine import connect, parquet_list, write
+from pipelines.errors import NotConfigured, PromiseBroken
+from pipelines.follow import announcement, follow, recover, replacement
+from pipelines.lake import FileEntry, Lake, Snapshot
+from pipelines.land import Landed, land, landed_day, landed_paths
+from pipelines.readable import readable
+from pipelines.settings import Settings
+from pipelines.stage import CONTENT, Report, Staged, format_sql, reads_window, silent, stage, write_content, write_days
+
+log = logging.getLogger(__name__)
+
+TARGETS = ("inference", "feedback")
+LINEAGE = ("source", "source_format", "landing_file", "landing_line")
+BATCH_BYTES = 64 * 2**30
+BATCH_FILES = 20_000
+
+
+@dataclass
+class IngestReport:
+    """What became of the records of one source that were meant for one table."""
+
+    table: str
+    source: str
+    files: int = 0
+    rows_in: int = 0
+    kept: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    context: int = 0
+    days: list[date] = field(default_factory=list)
+    reasons: dict[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.source} → {self.table}: {self.files} files, {self.rows_in:,} records in, {self.kept:,} kept, "
+            f"{self.duplicate:,} duplicate, {self.quarantined:,} quarantined, {self.context:,} context"
+        )
+
+
+def ingest_source(settings: Settings, source: str, day: date, report: Report = silent) -> list[IngestReport]:
+    """Land what is at the source's URL as having arrived on `day`, and take in all of its landed files not yet taken in.
+
+    Returns one report a target table. Raises `RetryLater` or `StopTheLine`; whatever was committed by then is whole.
+    """
+    where = settings.source(source)
+    land_source(settings, source, where.url, day, report)
+    return ingest_landed(settings, source, where.format, report)
+
+
+def land_source(settings: Settings, source: str, url: str, day: date, report: Report = silent) -> list[Landed]:
+    """Land what is at `url`; files known to be taken in unchanged are not read again."""
+    copied = 0
+
+    def count(n: int) -> None:
+        nonlocal copied
+        copied += n
+        report(f"{source}: landing, {copied / 2**20:,.0f} MiB", None)
+
+    return land(settings, source, url, day, count)
+
+
+def ingest_landed(
+    settings: Settings, source: str, format: str, report: Report = silent, *, only: Iterable[str] | None = None
+) -> list[IngestReport]:
+    """Take in the landed files of a source that the ledger does not have yet, or `only` the given ones, again.
+
+    Taking in twice leaves what taking in once leaves. Targets are those that the format has a select for.
+    """
+    targets = [t for t in TARGETS if settings.staging_sql(t, format)]
+    if not targets:
+        known = sorted({p.stem for t in TARGETS for p in (settings.staging_sql(t, format) or Path("warehouse/staging/x")).parent.glob("*.sql")})
+        raise NotConfigured(f"no format named {format!r} for source {source}; formats: {', '.join(known) or _formats(settings)}")
+    threading.Thread(target=gate.warm, daemon=True).start()
+    lake = Lake(settings)
+    reports = []
+    for target in targets:
+        table = f"core.{target}"
+        recover(lake, table)
+        total = IngestReport(table, source)
+        for batch in _batches(settings, lake, source, format, target, only):
+            one = _ingest_batch(settings, lake, source, format, target, batch, report)
+            log.info("%s", one)
+            for name in ("files", "rows_in", "kept", "duplicate", "quarantined", "context"):
+                setattr(total, name, getattr(total, name) + getattr(one, name))
+            total.days = sorted({*total.days, *one.days})
+            for reason, count in one.reasons.items():
+                total.reasons[reason] = total.reasons.get(reason, 0) + count
+        reports.append(total)
+    if any(r.files for r in reports):
+        lake.publish_views()
+    return reports
+
+
+def _formats(settings: Settings) -> str:
+    from pipelines.settings import ROOT
+
+    return ", ".join(sorted({p.stem for t in TARGETS for p in (ROOT / "warehouse" / "staging" / t).glob("*.sql")}))
+
+
+def _batches(
+    settings: Settings, lake: Lake, source: str, format: str, target: str, only: Iterable[str] | None
+) -> list[list[str]]:
+    """Files to take in, oldest first, in batches that bound scratch space; a window format takes its neighbours along."""
+    paths = landed_paths(settings, source)
+    if only is not None:
+        wanted = set(only)
+        todo = [p for p in paths if p in wanted]
+    else:
+        todo = [p for p in paths if p not in _done(settings, lake, f"core.{target}", source)] if paths else []
+    if not todo:
+        return []
+    if reads_window(format_sql(settings, target, format)):
+        newest = max(landed_day(p) for p in todo)
+        start = min(landed_day(p) for p in todo) - timedelta(days=settings.window_days)
+        return [[p for p in paths if p in set(todo) or start <= landed_day(p) <= newest]]
+    return [todo[n : n + BATCH_FILES] for n in range(0, len(todo), BATCH_FILES)]
+
+
+def _done(settings: Settings, lake: Lake, table: str, source: str) -> set[str]:
+    if not lake.exists("core.landing_file"):
+        return set()
+    with connect(settings) as con:
+        lake.attach(con, "core.landing_file")
+        return {r[0] for r in con.execute("select landing_file from core.landing_file where target_table = ? and source = ?", [table, source]).fetchall()}
+
+
+def _ingest_batch(
+    settings: Settings, lake: Lake, source: str, format: str, target: str, batch: list[str], report: Report
+) -> IngestReport:
+    table, name = f"core.{target}", uuid.uuid4().hex
+    scratch = settings.scratch / name
+    scratch.mkdir(parents=True)
+    try:
+        report(f"{source}: looking at {len(batch)} files", None)
+        files = [readable(settings, path, scratch) for path in batch]
+        with connect(settings) as con:
+            staged = stage(settings, con, source, format, target, files, scratch, report)
+            report(f"{source}: judging", None)
+            _judge(con, staged)
+            outcome: list[IngestReport] = []
+            lake.settle(
+                table,
+                lambda seen: outcome.append(_publish(settings, lake, seen, staged, source, format, target, scratch, name, report)),
+            )
+        return outcome[-1]
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _judge(con: duckdb.DuckDBPyConnection, staged: Staged) -> None:
+    """Temp table `bad` (pos, promises, reason): records that break a row promise or could not be read."""
+    promised = staged.target
+    con.execute(
+        f"""create or replace temp table bad as
+        select pos, 'readable' as promises, unreadable as reason from candidate where unreadable is not null and not is_context
+        union all
+        {gate.broken_sql(promised, "(select * from candidate where unreadable is null and not is_context)", ["pos"])}"""
+    )
+
+
+def _publish(
+    settings: Settings, lake: Lake, seen: Snapshot, staged: Staged, source: str, format: str, target: str, scratch: Path, name: str,
+    report: Report,
+) -> IngestReport:
+    """Decide against what the table holds now, write what stays, audit it, and commit."""
+    con, promised, table = staged.con, staged.target, f"core.{target}"
+    report(f"{source}: looking for duplicates", None)
+    losers = _resolve(con, staged, seen)
+    days = [r[0] for r in con.execute(
+        f"select distinct {staged.days_sql} from candidate where not is_context and pos not in (select pos from excluded) order by 1").fetchall()]
+    folder = scratch / uuid.uuid4().hex
+    rows = f"select {', '.join(map(quoted, promised.names))} from candidate where not is_context and pos not in (select pos from excluded)"
+    staged_files = write_days(con, rows, staged.days_sql, days, folder / "rows", run=con.execute, report=report, doing=f"{source}: writing rows")
+    expected = con.execute("select count(*) from candidate where not is_context and pos not in (select pos from excluded)").fetchone()[0]
+    report(f"{source}: auditing", None)
+    audits = []
+    if staged_files:
+        audits.append(gate.audit(settings, promised, [str(p) for p, _ in staged_files], batch=name, expected_rows=expected))
+    steps: list[dict] = []
+    if target in CONTENT:
+        content = write_content(settings, staged, target, format, folder, report)
+        kept = sum(pq.read_metadata(p).num_rows for p, _ in content)
+        if kept != expected:
+            raise PromiseBroken(
+                f"{settings.staging_sql(target, format)}: {expected:,} calls stay, but their content has {kept:,} rows; nothing was committed"
+            )
+        steps.append(replacement(lake, CONTENT[target], content, write(con, folder / "lost.parquet", "select key, landing_file from lost") if losers else None,
+                               {promised.grain[0]: "key", "landing_file": "landing_file"}))
+    done, counted = _count(con, staged, source, format, table, folder)
+    steps += [replacement(lake, t, [(p, None)] if p else [], done_list, {"landing_file": "landing_file", "target_table": "target_table"})
+               for t, p, done_list in done]
+    add = [lake.upload(path, table, day) for path, day in staged_files]
+    remove, rewritten = _without(con, lake, seen, losers, promised, folder)
+    lake.commit(
+        seen, add + rewritten, remove, properties=announcement(name, steps)
+    )
+    follow(lake, table, name, steps)
+    counted.days = sorted({*days, *(d for d in losers.values() if d)})
+    for audit in audits:
+        audit.keep(lake, folder)
+    return counted
+
+
+def _resolve(con: duckdb.DuckDBPyConnection, staged: Staged, seen: Snapshot) -> dict[str, date | None]:
+    """Find the one row of each key that stays. Makes temp tables `excluded` (pos), `held` (pos: rows that the table has
+    already, from this very line) and `lost` (key, landing_file: rows of the table that a newer version replaces).
+
+    The winner is the latest version, then the one whose text sorts last, then the one already there: the same
+    whatever order files arrive in. Returns the data files that hold lost rows, with their day.
+    """
+    promised = staged.target
+    key, day = quoted(promised.grain[0]), staged.days_sql
+    version = quoted(promised.version) if promised.version else "null"
+    body = ", ".join(quoted(n) for n in promised.names if n not in LINEAGE)
+    con.execute("create or replace temp view good as select * from candidate where not is_context and pos not in (select pos from bad)")
+    days = [r[0] for r in con.execute(f"select distinct {day} from good").fetchall()]
+    entries = seen.of(days)
+    # Hashes first: they are small. Keys are compared exactly afterwards.
+    con.execute(f"create or replace temp table suspect as select hash({key}) as h from good group by 1 having count(*) > 1")
+    con.execute("create or replace temp table present as select null::varchar as file where false")
+    if entries:
+        held = parquet_list((e.path for e in entries), filename="file")
+        con.execute(f"create or replace temp table present as select * from {held} where hash({key}) in (select hash({key}) from good)")
+        con.execute(f"insert into suspect select hash({key}) from present")
+    columns = f"{key} as key, {day} as day, {version} as version, md5(cast(row({body}) as varchar)) as body, landing_file, landing_line"
+    existing = f"union all by name select {columns}, file, null::bigint as pos from present" if entries else ""
+    con.execute(
+        f"""create or replace temp table contest as
+        select *, row_number() over (
+            partition by key, day order by version desc nulls last, body desc, (pos is null) desc, landing_file, landing_line, pos) as place
+        from (select {columns}, null::varchar as file, pos from good where hash({key}) in (select h from suspect) {existing})"""
+    )
+    con.execute(
+        """create or replace temp table held as
+        select min(c.pos) as pos from contest c join contest w on w.key = c.key and w.day = c.day and w.place = 1 and w.pos is null
+        where c.pos is not null and c.landing_file = w.landing_file and c.landing_line = w.landing_line group by c.key, c.day"""
+    )
+    con.execute("create or replace temp table lost as select key, day, landing_file, landing_line, file from contest where pos is null and place > 1")
+    con.execute(
+        """create or replace temp table excluded as
+        select pos from bad union all select pos from contest where pos is not null and place > 1"""
+    )
+    return dict(con.execute("select distinct file, day from lost").fetchall())
+
+
+def _without(
+    con: duckdb.DuckDBPyConnection, lake: Lake, seen: Snapshot, losers: dict[str, date | None], promised, folder: Path
+) -> tuple[list[FileEntry], list[str]]:
+    """Data files that hold lost rows, and their rewritten selves without them."""
+    remove, added = [], []
+    for n, entry in enumerate(e for e in seen.files if e.path.removeprefix("file://") in losers):
+        path = folder / f"kept-{n}.parquet"
+        con.execute(
+            f"""copy (select {', '.join(map(quoted, promised.names))} from {parquet_list([entry.path])} t
+            where not exists (select 1 from lost l where l.key = t.{quoted(promised.grain[0])} and l.landing_file = t.landing_file
+                and l.landing_line = t.landing_line)) to {literal(str(path))} (format parquet, compression zstd)"""
+        )
+        remove.append(entry)
+        if pq.read_metadata(path).num_rows:
+            added.append(lake.upload(path, promised.table, entry.partition))
+    return remove, added
+
+
+def _count(
+    con: duckdb.DuckDBPyConnection, staged: Staged, source: str, format: str, table: str, folder: Path
+) -> tuple[list[tuple[str, Path | None, Path]], IngestReport]:
+    """Write the ledger's and the quarantine's rows of the batch, and sum them up."""
+    promised = staged.target
+    con.execute("create or replace temp table _bad_line (landing_file varchar, landing_line bigint, reason varchar)")
+    for file in staged.files:
+        if file.bad:
+            con.register("_lines", pa.table({"line": [n for n, _ in file.bad], "reason": [r for _, r in file.bad]}))
+            con.execute("insert into _bad_line select ?, line, reason from _lines", [file.landing_file])
+            con.unregister("_lines")
+    key = quoted(promised.grain[0])
+    quarantine = write(
+        con, folder / "quarantine.parquet",
+        f"""select {literal(table)} as target_table, {literal(source)} as source, {literal(format)} as source_format,
+            cast(regexp_extract(landing_file, '/day=([0-9-]+)/', 1) as date) as landed_day, landing_file, landing_line,
+            cast(row_number() over (partition by landing_file, landing_line order by pos) as bigint) as landing_item,
+            left(row_key, 512) as row_key, promises, reason
+        from (
+            select landing_file, landing_line, pos, cast({key} as varchar) as row_key, promises, reason from candidate join bad using (pos)
+            union all
+            select landing_file, landing_line, 0, null, 'readable', reason from _bad_line)""",
+    )
+    con.register("_file_facts", pa.table({
+        "landing_file": [f.landing_file for f in staged.files],
+        "byte_count": pa.array([f.byte_count for f in staged.files], pa.int64()),
+        "line_count": pa.array([f.line_count for f in staged.files], pa.int64()),
+    }))
+    cost = "reported_cost_usd" if "reported_cost_usd" in promised.names else "null"
+    ledger = write(
+        con, folder / "ledger.parquet",
+        f"""with record as (
+            select landing_file, count(*) as records, count(*) filter (is_context) as context,
+                count(*) filter (pos in (select pos from bad)) as bad,
+                count(*) filter (pos in (select pos from excluded) and pos not in (select pos from bad) and pos not in (select pos from held)) as duplicate,
+                sum({cost}) filter (not is_context and (pos not in (select pos from excluded) or pos in (select pos from held))) as cost
+            from candidate group by 1
+        ), bad_line as (select landing_file, count(*) as lines from _bad_line group by 1
+        ), superseded as (
+            -- Rows of files outside this batch that lost: told once, beside the first file of the batch.
+            select count(*) as n from lost where landing_file not in (select landing_file from _file_facts)
+        )
+        select f.landing_file, {literal(table)} as target_table, {literal(source)} as source, {literal(format)} as source_format,
+            cast(regexp_extract(f.landing_file, '/day=([0-9-]+)/', 1) as date) as landed_day,
+            f.byte_count, f.line_count,
+            coalesce(records, 0) + coalesce(lines, 0) as record_count, coalesce(context, 0) as context_count,
+            coalesce(records, 0) - coalesce(context, 0) - coalesce(bad, 0) - coalesce(duplicate, 0) as kept_count,
+            coalesce(duplicate, 0) as duplicate_count,
+            case when f.landing_file = (select min(landing_file) from _file_facts) then (select n from superseded) else 0 end as superseded_count,
+            coalesce(bad, 0) + coalesce(lines, 0) as quarantined_count,
+            cast(coalesce(cost, 0) as decimal(38, 12)) as reported_cost_usd
+        from _file_facts f left join record using (landing_file) left join bad_line using (landing_file)""",
+    )
+    files = write(con, folder / "files.parquet", f"select landing_file, {literal(table)} as target_table from _file_facts")
+    total = con.execute(
+        f"""select count(*), sum(record_count), sum(kept_count), sum(duplicate_count), sum(quarantined_count), sum(context_count)
+        from read_parquet({literal(str(ledger))})"""
+    ).fetchone()
+    reasons = dict(con.execute(
+        f"select promise, count(*) from (select unnest(string_split(promises, ',')) as promise from read_parquet({literal(str(quarantine))})) group by 1"
+    ).fetchall())
+    counted = IngestReport(table, source, *(int(n or 0) for n in total), reasons=reasons)
+    return [
+        ("core.quarantine", quarantine if counted.quarantined else None, files),
+        ("core.landing_file", ledger, files),
+    ], counted

@@ -1,0 +1,208 @@
+"""Land: copy raw bytes, unchanged, to `landing/<source>/day=<arrival>/<sha256><suffix>`.
+
+Landing is the truth that all else can be rebuilt from. A file appears there whole or not at all, under the hash of its
+bytes, so that landing the same bytes twice is one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec import AbstractFileSystem
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from pipelines.errors import NotConfigured, RetryLater, SourceUnreadable
+from pipelines.settings import Settings
+
+CHUNK = 8 * 2**20
+SUFFIX = re.compile(r"(\.[a-z0-9]{1,10}){0,2}$")
+
+
+@dataclass(frozen=True)
+class Landed:
+    """A file in landing. `path` is relative to the landing folder and names it everywhere in the warehouse."""
+
+    path: str
+    byte_count: int
+    origin: str
+
+    @property
+    def day(self) -> date:
+        return landed_day(self.path)
+
+
+def landed_day(path: str) -> date:
+    """The arrival day in a landing path."""
+    return date.fromisoformat(re.search(r"/day=(\d{4}-\d{2}-\d{2})/", path)[1])
+
+
+def is_local(fs: AbstractFileSystem) -> bool:
+    return "file" in (fs.protocol if isinstance(fs.protocol, tuple | list) else [fs.protocol])
+
+
+def origins(url: str, day: date | None = None) -> tuple[AbstractFileSystem, list[str]]:
+    """The files that a source's URL stands for, sorted: a file, all files below a folder, or a glob; `{day}` is filled in.
+
+    Raises `RetryLater` when the store cannot be reached and `NotConfigured` when nothing can ever match. A folder or a
+    glob with no file in it is an empty list: a day without calls is no fault.
+    """
+    if "{day}" in url:
+        if day is None:
+            raise NotConfigured(f"{redacted(url)} needs a day")
+        url = url.replace("{day}", day.isoformat())
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise NotConfigured(f"{redacted(url)} cannot be opened: {error}") from error
+    try:
+        if any(c in path for c in "*?["):
+            found = [p for p in fs.glob(path) if not fs.isdir(p)]
+        elif fs.isdir(path):
+            found = fs.find(path)
+        elif fs.exists(path):
+            found = [path]
+        else:
+            raise NotConfigured(f"there is nothing at {redacted(url)}")
+    except (OSError, TimeoutError) as error:
+        raise RetryLater(f"{redacted(url)} cannot be listed: {type(error).__name__}: {error}") from error
+    return fs, sorted(p for p in found if not p.rsplit("/", 1)[-1].startswith((".", "_")))
+
+
+def land(
+    settings: Settings,
+    source: str,
+    url: str,
+    day: date,
+    progress: Callable[[int], None] | None = None,
+    *,
+    each_day: bool = False,
+) -> list[Landed]:
+    """Copy what is at `url` into landing as having arrived on `day`; returns the files landed or found landed already.
+
+    A file that was landed before and has not changed since (size, time or ETag) is not read again. `progress` is told
+    the bytes copied. With `each_day` the same bytes land again on another day: a price list that returns to what it was is
+    news. Raises `RetryLater` when a read or write fails part-way; nothing half-copied is left visible.
+    """
+    fs, paths = origins(url, day)
+    landed = []
+    with closing(_origins(settings)) as memory:
+        known = dict(memory.execute("select origin || '|' || version, landing_file from origin where source = ?", [source]))
+        out, root = fsspec.core.url_to_fs(settings.landing)
+        for path in paths:
+            origin, version = redacted(fs.unstrip_protocol(path)), _version(fs, path)
+            before = known.get(f"{origin}|{version}")
+            if before and not each_day and out.exists(f"{root}/{before}"):
+                landed.append(Landed(before, out.size(f"{root}/{before}"), origin))
+                continue
+            landed.append(_copy(settings, fs, path, source, day, origin, progress, each_day))
+            memory.execute("insert or replace into origin values (?, ?, ?, ?)", [source, origin, version, landed[-1].path])
+            memory.commit()
+    return landed
+
+
+def _origins(settings: Settings) -> sqlite3.Connection:
+    """What was landed from where. A cache: without it, files are read once more and land where they were."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    memory = sqlite3.connect(settings.home / "origins.db", timeout=60)
+    memory.execute("create table if not exists origin (source text, origin text, version text, landing_file text, primary key (source, origin))")
+    return memory
+
+
+def landing_url(settings: Settings, path: str) -> str:
+    """Full URL of a landed file, from its relative path."""
+    return f"{settings.landing}/{path}"
+
+
+def landed_paths(settings: Settings, source: str) -> list[str]:
+    """All files in landing of one source, relative to the landing folder, in order of arrival day and name."""
+    fs, root = fsspec.core.url_to_fs(settings.landing)
+    fs.invalidate_cache()
+    found = fs.glob(f"{root}/{source}/day=*/*")
+    return sorted(p[len(root) :].lstrip("/") for p in found if not p.endswith(".part"))
+
+
+def redacted(url: str) -> str:
+    """A URL fit for a log line: no user, password or query string."""
+    parts = urlsplit(url)
+    if not parts.scheme or not parts.netloc:
+        return url
+    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1], query="", fragment="").geturl()
+
+
+@retry(
+    retry=retry_if_exception_type(RetryLater),
+    stop=stop_after_attempt(3),
+    wait=wait_random_exponential(multiplier=0.2, max=3),
+    reraise=True,
+)
+def _copy(
+    settings: Settings,
+    fs: AbstractFileSystem,
+    path: str,
+    source: str,
+    day: date,
+    origin: str,
+    progress: Callable[[int], None] | None,
+    each_day: bool,
+) -> Landed:
+    out, root = fsspec.core.url_to_fs(settings.landing)
+    folder = f"{root}/{source}/day={day.isoformat()}"
+    out.makedirs(folder, exist_ok=True)
+    part = f"{folder}/{uuid.uuid4().hex}.part"
+    digest = hashlib.sha256()
+    count = 0
+    try:
+        try:
+            expected = fs.size(path)
+            with fs.open(path, "rb") as reader, out.open(part, "wb") as writer:
+                if expected and is_local(out):
+                    # Reserving the space first is several times faster and fails at once on a full disk.
+                    os.posix_fallocate(writer.fileno(), 0, expected)
+                for chunk in _chunks(reader):
+                    digest.update(chunk)
+                    writer.write(chunk)
+                    count += len(chunk)
+                    if progress:
+                        progress(len(chunk))
+                if is_local(out):
+                    writer.truncate(count)
+        except FileNotFoundError as error:
+            raise SourceUnreadable(f"{origin} vanished while it was being landed") from error
+        except (OSError, TimeoutError) as error:
+            raise RetryLater(
+                f"{origin} could not be landed in {redacted(settings.landing)} after {count:,} bytes: {type(error).__name__}: {error}"
+            ) from error
+        if expected is not None and count < expected:
+            raise RetryLater(f"{origin} ended after {count:,} of {expected:,} bytes; the connection broke or the file is being rewritten")
+        name = digest.hexdigest() + SUFFIX.search(path.rsplit("/", 1)[-1].lower())[0]
+        already = out.glob(f"{folder}/{name}" if each_day else f"{root}/{source}/day=*/{name}")
+        final = already[0] if already else f"{folder}/{name}"
+        if not already:
+            out.mv(part, final) if not is_local(out) else os.replace(part, final)
+        return Landed(final[len(root) :].lstrip("/"), count, origin)
+    finally:
+        if out.exists(part):
+            out.rm_file(part)
+
+
+def _chunks(reader: BinaryIO) -> Iterator[bytes]:
+    while chunk := reader.read(CHUNK):
+        yield chunk
+
+
+def _version(fs: AbstractFileSystem, path: str) -> str:
+    """What tells one state of a file from the next without reading it."""
+    info = fs.info(path)
+    marks = [str(info.get(k)) for k in ("size", "mtime", "ETag", "etag", "LastModified", "last_modified", "updated") if info.get(k)]
+    return "|".join(marks)

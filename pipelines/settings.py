@@ -1,0 +1,117 @@
+"""Where things are and how much may be used: read from `flywheel.toml` and `FLYWHEEL_*` variables, the latter first."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from pipelines.errors import NotConfigured
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The checkout (or installed tree) that holds `schemas/` and `warehouse/`."""
+
+
+class Source(BaseModel):
+    """An inference log or feedback log: where its files are and which staging select reads them."""
+
+    url: str = Field(description="File, folder or glob; any fsspec URL. `{day}` stands for the UTC day, 2026-11-20")
+    format: str = Field(description="Name of a file in warehouse/staging/inference or in the user's folder")
+
+
+class Feed(BaseModel):
+    """A price feed: an https address, a file, or a folder of snapshots dated in their names."""
+
+    url: str = Field(description="https://..., any fsspec URL, a folder of dated snapshots, or `embedded`")
+    format: Literal["litellm", "openrouter", "models_dev", "genai_prices"] | str = "genai_prices"
+
+
+class Settings(BaseSettings):
+    """All there is to set. Every field can be given as `FLYWHEEL_<NAME>` or in `flywheel.toml`."""
+
+    model_config = SettingsConfigDict(env_prefix="FLYWHEEL_", env_nested_delimiter="__", extra="forbid")
+
+    home: Path = Field(Path(".flywheel"), description="Folder for all that is kept locally")
+    landing_url: str | None = Field(None, description="Where raw files are kept; default <home>/landing")
+    warehouse_url: str | None = Field(None, description="Where table data is kept; default <home>/warehouse")
+    catalog_uri: str | None = Field(None, description="SQLAlchemy URL of the Iceberg catalog; default SQLite in <home>")
+    sources: dict[str, Source] = Field(default_factory=dict)
+    feeds: dict[str, Feed] = Field(default_factory=lambda: {"genai_prices": Feed(url="embedded", format="genai_prices")})
+    feed_precedence: list[str] = Field(
+        default=["genai_prices", "litellm", "models_dev", "openrouter"],
+        description="Feeds by name, the most trusted first: which price is used where several know one",
+    )
+    user_formats: Path | None = Field(None, description="Folder with inference/*.sql, feedback/*.sql, price/*.sql of your own")
+    pseudonym_key: SecretStr = Field(SecretStr(""), description="Key of the hash that stands for a user's id; keep it secret")
+    memory_limit: str = Field("1GB", description="What DuckDB may hold in memory before it spills to <home>/spill")
+    threads: int | None = Field(None, description="DuckDB threads; default one a core")
+    window_days: int = Field(7, ge=1, description="Formats that spread a call over several files read this many days of landing")
+    max_line_bytes: int = Field(64 * 2**20, le=64 * 2**20, description="A longer line is quarantined")
+    max_file_bytes: int = Field(512 * 2**30, description="A file that unpacks to more is refused")
+    max_expansion: int = Field(300, description="A packed file that grows more than this many times is refused as a bomb")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        toml = TomlConfigSettingsSource(settings_cls, Path(os.environ.get("FLYWHEEL_CONFIG", "flywheel.toml")))
+        return init_settings, env_settings, toml
+
+    @classmethod
+    def load(cls, **given: object) -> Settings:
+        """Read the settings and make paths absolute. Raises `NotConfigured` with every wrong field named."""
+        config = os.environ.get("FLYWHEEL_CONFIG")
+        if config and not Path(config).is_file():
+            raise NotConfigured(f"FLYWHEEL_CONFIG names {config}, and there is no such file")
+        try:
+            settings = cls(**given)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise NotConfigured(f"settings cannot be read ({config or 'flywheel.toml'}, FLYWHEEL_*): {error}") from error
+        settings.home = settings.home.expanduser().resolve()
+        return settings
+
+    @cached_property
+    def landing(self) -> str:
+        return (self.landing_url or str(self.home / "landing")).rstrip("/")
+
+    @cached_property
+    def warehouse(self) -> str:
+        return (self.warehouse_url or f"file://{self.home}/warehouse").rstrip("/")
+
+    @cached_property
+    def catalog(self) -> str:
+        # SQLite waits for another writer this many seconds instead of failing at once.
+        return self.catalog_uri or f"sqlite:///{self.home}/catalog.db?timeout=60"
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for staged files that nobody sees yet; safe to delete when nothing runs."""
+        return self.home / "scratch"
+
+    @property
+    def views(self) -> Path:
+        """The DuckDB file of views that people query."""
+        return self.home / "warehouse.duckdb"
+
+    def source(self, name: str) -> Source:
+        if name not in self.sources:
+            raise NotConfigured(f"no source named {name!r}; sources set: {', '.join(self.sources) or 'none'} (flywheel.toml, [sources])")
+        return self.sources[name]
+
+    def staging_sql(self, target: str, format: str) -> Path | None:
+        """The staging select of a format for `inference`, `feedback` or `price`, the user's own first; None when there is none."""
+        folders = [ROOT / "warehouse" / "staging"]
+        if self.user_formats:
+            folders.insert(0, Path(self.user_formats))
+        if not format.replace("_", "").replace("-", "").isalnum():
+            raise NotConfigured(f"{format!r} is no format name: letters, digits, - and _ only")
+        return next((path for folder in folders if (path := folder / target / f"{format}.sql").is_file()), None)

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import NotConfigured, RetryLater, SourceUnreadable
+from pipelines.feeds import FEEDS, embedded_genai_prices, fetch, snapshots
+
+Answer = Callable[[BaseHTTPRequestHandler], None]
+GOOD = b'{"m": {"input_cost_per_token": 1e-06}}'
+BETTER = b'{"m": {"input_cost_per_token": 2e-06}}'
+
+
+def says(body: bytes, status: int = 200, **headers: str) -> Answer:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            request.send_header(name.replace("_", "-"), value)
+        request.end_headers()
+        request.wfile.write(body)
+
+    return answer
+
+
+class Publisher:
+    """A real HTTP server whose next answer can be set, and which remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.answer: Answer = says(GOOD)
+        self.asked: list[dict[str, str]] = []
+        publisher = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                publisher.asked.append({name.lower(): value for name, value in self.headers.items()})
+                publisher.answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/prices.json"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def publisher() -> Iterator[Publisher]:
+    publisher = Publisher()
+    yield publisher
+    publisher.server.shutdown()
+    publisher.server.server_close()
+
+
+def test_a_feed_is_kept_as_it_came(publisher, tmp_path):
+    before = datetime.now(UTC)
+    got = fetch(publisher.url, tmp_path)
+    assert got.path.read_bytes() == GOOD
+    assert (got.is_new, got.is_stale) == (True, False)
+    assert before <= got.quoted_at <= datetime.now(UTC)
+
+
+def test_not_modified_saves_the_transfer(publisher, tmp_path):
+    publisher.answer = says(GOOD, ETag='"v1"', Last_Modified="Mon, 01 Jan 2024 00:00:00 GMT")
+    first = fetch(publisher.url, tmp_path)
+    publisher.answer = says(b"", 304)
+    second = fetch(publisher.url, tmp_path)
+    assert (publisher.asked[1]["if-none-match"], publisher.asked[1]["if-modified-since"]) == ('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
+    assert (second.path, second.quoted_at, second.is_new, second.is_stale) == (first.path, first.quoted_at, False, False)
+
+
+def test_the_same_bytes_again_are_not_new_and_other_bytes_are(publisher, tmp_path):
+    first = fetch(publisher.url, tmp_path)
+    again = fetch(publisher.url, tmp_path)
+    assert (again.is_new, again.quoted_at) == (False, first.quoted_at)
+    publisher.answer = says(BETTER)
+    changed = fetch(publisher.url, tmp_path)
+    assert (changed.is_new, changed.path.read_bytes()) == (True, BETTER)
+    assert changed.quoted_at > first.quoted_at
+
+
+def test_packed_on_the_way(publisher, tmp_path):
+    publisher.answer = says(gzip.compress(GOOD), Content_Encoding="gzip")
+    assert fetch(publisher.url, tmp_path).path.read_bytes() == GOOD
+
+
+def drip(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.end_headers()
+    for _ in range(40):
+        request.wfile.write(b" ")
+        request.wfile.flush()
+        time.sleep(0.05)
+
+
+def cut_short(request: BaseHTTPRequestHandler) -> None:
+    request.send_response(200)
+    request.send_header("Content-Length", str(len(GOOD) + 100))
+    request.end_headers()
+    request.wfile.write(GOOD)
+
+
+FAULTS = {
+    "server error": (says(b"{}", 500), RetryLater),
+    "too many requests": (says(b"", 429), RetryLater),
+    "not found": (says(b"", 404), SourceUnreadable),
+    "cut short": (cut_short, RetryLater),
+    "cut short within a packed body": (says(gzip.compress(GOOD * 50)[:-20], Content_Encoding="gzip"), RetryLater),
+    "a login page": (says(b"<html>please log in</html>"), RetryLater),
+    "half a document": (says(GOOD[:-2]), RetryLater),
+    "an empty object": (says(b"{}"), RetryLater),
+    "only a word": (says(b'"sorry"'), RetryLater),
+    "too large": (says(b"[" + b"1," * 60_000 + b"1]"), SourceUnreadable),
+    "a bomb": (says(gzip.compress(b"[" + b" " * 50_000_000 + b"]"), Content_Encoding="gzip"), SourceUnreadable),
+    "too slow": (drip, RetryLater),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_when_the_server_fails_the_last_good_file_stands_in(fault, publisher, tmp_path, caplog):
+    good = fetch(publisher.url, tmp_path)
+    publisher.answer, _ = FAULTS[fault]
+    with caplog.at_level(logging.WARNING):
+        got = fetch(publisher.url, tmp_path, max_bytes=100_000, timeout_s=0.5)
+    assert (got.path, got.quoted_at, got.is_new, got.is_stale) == (good.path, good.quoted_at, False, True)
+    assert got.path.read_bytes() == GOOD
+    assert "going on with the file of" in caplog.text
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_when_there_is_no_earlier_file_the_error_says_whether_to_retry(fault, publisher, tmp_path):
+    publisher.answer, error = FAULTS[fault]
+    with pytest.raises(error, match="there is no earlier file"):
+        fetch(publisher.url, tmp_path, max_bytes=100_000, timeout_s=0.5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nobody_listens(tmp_path):
+    with pytest.raises(RetryLater):
+        fetch("http://127.0.0.1:9/prices.json", tmp_path, timeout_s=0.5)
+
+
+def test_a_file_that_was_tampered_with_does_not_stand_in(publisher, tmp_path):
+    publisher.answer = says(GOOD, ETag='"v1"')
+    fetch(publisher.url, tmp_path).path.write_bytes(b"half a fi")
+    assert fetch(publisher.url, tmp_path).path.read_bytes() == GOOD
+    assert "if-none-match" not in publisher.asked[1]
+
+
+@pytest.mark.parametrize("url", ["http://example.com/a.json", "ftp://example.com/a.json", "file:///etc/passwd"])
+def test_only_https(url, tmp_path):
+    with pytest.raises(NotConfigured, match="https only"):
+        fetch(url, tmp_path)
+
+
+def test_a_redirect_may_not_lead_away_from_https(publisher, tmp_path):
+    publisher.answer = says(b"", 302, Location="http://example.com/prices.json")
+    with pytest.raises(NotConfigured, match="https only"):
+        fetch(publisher.url, tmp_path)
+
+
+@pytest.mark.parametrize("answer", [says(GOOD), says(b"", 503)])
+def test_no_secret_in_log_or_error(answer, publisher, tmp_path, caplog):
+    publisher.answer = answer
+    url = publisher.url.replace("http://", "http://user:hunter2@") + "?token=sesame"
+    with caplog.at_level(logging.DEBUG):
+        try:
+            fetch(url, tmp_path)
+        except RetryLater as error:
+            caplog.records.append(logging.makeLogRecord({"msg": str(error)}))
+    told = "\n".join(record.getMessage() for record in caplog.records)
+    assert "hunter2" not in told
+    assert "sesame" not in told
+    assert not any("sesame" in path.name + path.read_text() for path in tmp_path.iterdir())
+
+
+def test_snapshots_of_a_folder_oldest_first(tmp_path, caplog):
+    names = ["2024-10-12.json.gz", "2024-10-05.json", "2024-10-12T0630.json.zst", "2024-10-12-b.json", "readme.md", "2024-13-01.json"]
+    for name in names:
+        (tmp_path / name).touch()
+    with caplog.at_level(logging.WARNING):
+        found = snapshots(str(tmp_path))
+    assert [(Path(path).name, at.isoformat()) for path, at in found] == [
+        ("2024-10-05.json", "2024-10-05T23:59:59+00:00"),
+        ("2024-10-12T0630.json.zst", "2024-10-12T06:30:00+00:00"),
+        ("2024-10-12-b.json", "2024-10-12T23:59:59+00:00"),
+        ("2024-10-12.json.gz", "2024-10-12T23:59:59+00:00"),
+    ]
+    assert "2 files named without a day are left out: 2024-13-01.json, readme.md" in caplog.text
+
+
+def test_snapshots_of_a_url(tmp_path):
+    (tmp_path / "2024-10-05.json").touch()
+    assert [Path(path).name for path, _ in snapshots(f"file://{tmp_path}")] == ["2024-10-05.json"]
+
+
+def test_a_folder_without_snapshots(tmp_path):
+    with pytest.raises(NotConfigured, match="holds no snapshots"):
+        snapshots(str(tmp_path / "nowhere"))
+
+
+def test_the_embedded_feed_is_whole_and_the_same_every_time(tmp_path):
+    first, second = tmp_path / "a" / "data.json", tmp_path / "data.json"
+    assert embedded_genai_prices(first) == embedded_genai_prices(second)
+    assert first.read_bytes() == second.read_bytes()
+    providers = {provider["id"]: provider for provider in json.loads(first.read_bytes())}
+    (haiku,) = (model for model in providers["anthropic"]["models"] if model["id"] == "claude-3-haiku")
+    assert haiku["prices"]["input_mtok"] == "0.25"
+
+
+def test_every_feed_has_its_select():
+    folder = Path(__file__).parents[2] / "warehouse/staging/price"
+    assert {path.stem for path in folder.glob("*.sql")} == set(FEEDS)
+    assert all(url.startswith("https://") for url in FEEDS.values())

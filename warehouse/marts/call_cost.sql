@@ -1,0 +1,312 @@
+-- marts.call_cost: every call with its list cost, at the prices in force when it was made.
+--
+-- Two answers stand side by side. `list_cost_usd` uses what is known now: corrections and late news included.
+-- `list_cost_then_usd` uses only what had been published when the call started, as a bill checked that day would.
+--
+-- Few distinct things are asked for, however many calls there are. For each the price sheet is chosen once, per stretch of
+-- time in which no price of it changes; calls then meet their stretch and context band in a single join.
+-- Tiers re-rate the whole request, so the band is chosen by the call's own input, never by a sum.
+with call as (
+    select
+        inference_id, started_at, source, provider_name, request_model, response_model, service_tier, served_region, tenant, team, workload,
+        environment, status, usage_note, reported_cost_usd,
+        cast(input_uncached_tokens as decimal(9, 0)) as input_uncached_tokens,
+        cast(cache_read_tokens as decimal(9, 0)) as cache_read_tokens,
+        cast(cache_write_5m_tokens as decimal(9, 0)) as cache_write_5m_tokens,
+        cast(cache_write_1h_tokens as decimal(9, 0)) as cache_write_1h_tokens,
+        cast(input_audio_tokens as decimal(9, 0)) as input_audio_tokens,
+        cast(input_image_tokens as decimal(9, 0)) as input_image_tokens,
+        cast(output_text_tokens as decimal(9, 0)) as output_text_tokens,
+        cast(reasoning_tokens as decimal(9, 0)) as reasoning_tokens,
+        cast(output_audio_tokens as decimal(9, 0)) as output_audio_tokens,
+        cast(output_image_tokens as decimal(9, 0)) as output_image_tokens,
+        cast(web_search_requests as decimal(9, 0)) as web_search_requests
+    from core.inference
+    where started_at >= $from_day and started_at < $to_day
+),
+asked as materialized (
+    select
+        provider_name, request_model, response_model, service_tier, served_region,
+        row_number() over (order by provider_name, request_model, response_model, service_tier, served_region) as asked_id,
+        case when service_tier is null or lower(service_tier) in ('standard', 'default', 'auto', 'on_demand', 'scale', 'none') then 'standard'
+             else lower(service_tier) end as tier,
+        coalesce(model_name(response_model), model_name(request_model)) as model_name
+    from (select distinct provider_name, request_model, response_model, service_tier, served_region from call) as seen
+),
+-- 1. Which price sheets could it be? By name (as answered, as asked, without its date), provider and region.
+named as (
+    select asked_id, model_name(response_model) as model_name, 1 as name_rank from asked where response_model is not null
+    union all select asked_id, model_name(request_model), 2 from asked where request_model is not null
+    union all select asked_id, model_family(model_name(response_model)), 3 from asked where response_model is not null
+    union all select asked_id, model_family(model_name(request_model)), 4 from asked where request_model is not null
+),
+provider_kind as (
+    select provider_name, min(provider_kind) as provider_kind from provider group by provider_name
+),
+sheet as (
+    select distinct price.feed, price.provider_name, price.feed_model, price.model_name, price.region, kind.provider_kind
+    from core.price as price
+    left join provider_kind as kind on kind.provider_name = price.provider_name
+),
+best_name as (
+    select asked_id, model_name, min(name_rank) as name_rank from named group by asked_id, model_name
+),
+candidate as materialized (
+    select
+        asked.asked_id, asked.tier, sheet.feed, sheet.provider_name, sheet.feed_model, sheet.region,
+        asked.provider_name is not null and asked.provider_name is distinct from sheet.provider_name as is_elsewhere,
+        row_number() over (
+            partition by asked.asked_id
+            order by
+                case when asked.provider_name = sheet.provider_name then 0 when sheet.provider_kind = 'first_party' then 1
+                     when sheet.provider_kind = 'specialised' then 2 when sheet.provider_kind = 'cloud_platform' then 3 else 4 end,
+                named.name_rank, sheet.region is null, coalesce(feed.precedence, 999), sheet.feed,
+                lower(sheet.feed_model) <> lower(coalesce(asked.response_model, asked.request_model)),
+                length(sheet.feed_model), sheet.feed_model, sheet.provider_name
+        ) as candidate_rank
+    from asked
+    join best_name as named on named.asked_id = asked.asked_id
+    join sheet on sheet.model_name = named.model_name
+    left join provider_kind as own on own.provider_name = asked.provider_name
+    left join feed_precedence as feed on feed.feed = sheet.feed
+    where (sheet.region is null or lower(sheet.region) = lower(asked.served_region))
+      and (
+          asked.provider_name = sheet.provider_name
+          -- Who is not said, or sells others' models: the maker's price is the best guess, and is called a guess.
+          or asked.provider_name is null
+          or (coalesce(own.provider_kind, 'aggregator') in ('cloud_platform', 'aggregator') and sheet.provider_kind = 'first_party')
+      )
+),
+price as materialized (
+    select
+        candidate.asked_id, candidate.candidate_rank, candidate.is_elsewhere, price.price_id, price.token_class, price.context_above_tokens,
+        price.price_usd_per_unit, price.valid_from, price.valid_to, price.known_from, price.known_to,
+        price.service_tier = candidate.tier as is_own_tier,
+        price.known_to is null and price.valid_from = min(price.valid_from) filter (where price.known_to is null)
+            over (partition by candidate.asked_id, candidate.candidate_rank, price.price_key) as is_first
+    from candidate
+    join core.price as price
+        on price.feed = candidate.feed and price.feed_model = candidate.feed_model
+        and price.provider_name is not distinct from candidate.provider_name and price.region is not distinct from candidate.region
+    where price.service_tier in (candidate.tier, 'standard') and price.price_condition is null
+      and price.token_class in (
+          'input_uncached', 'cache_read', 'cache_write_5m', 'cache_write_1h', 'input_audio', 'input_image',
+          'output_text', 'reasoning', 'output_audio', 'output_image', 'request', 'web_search')
+),
+-- 2. Stretches of time in which nothing about those sheets changes.
+edge as (
+    select asked_id, cast($from_day as timestamp) as edge_at from asked
+    union select asked_id, valid_from from price where valid_from > $from_day and valid_from < $to_day
+    union select asked_id, valid_to from price where valid_to > $from_day and valid_to < $to_day
+    union select asked_id, known_from from price where known_from > $from_day and known_from < $to_day
+    union select asked_id, known_to from price where known_to > $from_day and known_to < $to_day
+),
+stretch as (
+    select asked_id, edge_at as from_at,
+        coalesce(lead(edge_at) over (partition by asked_id order by edge_at), cast($to_day as timestamp)) as to_at
+    from edge
+),
+in_force as (
+    select stretch.from_at, stretch.to_at, 'now' as basis, 0 as guess, price.*
+    from stretch join price on price.asked_id = stretch.asked_id
+    where price.known_to is null and price.valid_from <= stretch.from_at and (price.valid_to is null or price.valid_to > stretch.from_at)
+    union all
+    -- Before its first sight a price is carried back, as a guess: better than none for logs older than the first price list.
+    select stretch.from_at, stretch.to_at, 'now', 1, price.*
+    from stretch join price on price.asked_id = stretch.asked_id
+    where price.is_first and price.valid_from > stretch.from_at
+    union all
+    select stretch.from_at, stretch.to_at, 'then', 0, price.*
+    from stretch join price on price.asked_id = stretch.asked_id
+    where price.known_from <= stretch.from_at and (price.known_to is null or price.known_to > stretch.from_at)
+      and price.valid_from <= stretch.from_at and (price.valid_to is null or price.valid_to > stretch.from_at)
+),
+chosen as (
+    -- One sheet for all token classes: classes of different sheets do not belong together.
+    select * from in_force
+    qualify dense_rank() over (partition by asked_id, from_at, basis order by guess, candidate_rank) = 1
+),
+-- 3. Rates by context band.
+band as (
+    select asked_id, from_at, basis, context_above_tokens as above_tokens,
+        lead(context_above_tokens) over (partition by asked_id, from_at, basis order by context_above_tokens) as up_to_tokens
+    from (
+        select distinct asked_id, from_at, basis, context_above_tokens from chosen
+        union select distinct asked_id, from_at, basis, cast(0 as bigint) from chosen
+    ) as threshold
+),
+rate as (
+    select chosen.*, band.above_tokens, band.up_to_tokens
+    from chosen
+    join band
+        on band.asked_id = chosen.asked_id and band.from_at = chosen.from_at and band.basis = chosen.basis
+        and chosen.context_above_tokens <= band.above_tokens
+    -- The call's own tier first, then the band's own price; a class without one keeps its base price.
+    qualify row_number() over (
+        partition by chosen.asked_id, chosen.from_at, chosen.basis, band.above_tokens, chosen.token_class
+        order by chosen.is_own_tier desc, chosen.context_above_tokens desc, chosen.price_id) = 1
+),
+flat as (
+    select
+        asked_id, from_at, to_at, basis, above_tokens, up_to_tokens,
+        max(price_usd_per_unit) filter (where token_class = 'input_uncached') as input_uncached,
+        max(price_usd_per_unit) filter (where token_class = 'cache_read') as cache_read,
+        max(price_usd_per_unit) filter (where token_class = 'cache_write_5m') as cache_write_5m,
+        max(price_usd_per_unit) filter (where token_class = 'cache_write_1h') as cache_write_1h,
+        max(price_usd_per_unit) filter (where token_class = 'input_audio') as input_audio,
+        max(price_usd_per_unit) filter (where token_class = 'input_image') as input_image,
+        max(price_usd_per_unit) filter (where token_class = 'output_text') as output_text,
+        max(price_usd_per_unit) filter (where token_class = 'reasoning') as reasoning,
+        max(price_usd_per_unit) filter (where token_class = 'output_audio') as output_audio,
+        max(price_usd_per_unit) filter (where token_class = 'output_image') as output_image,
+        max(price_usd_per_unit) filter (where token_class = 'request') as request,
+        max(price_usd_per_unit) filter (where token_class = 'web_search') as web_search,
+        max(price_usd_per_unit) = 0 as is_free,
+        -- A guess: carried back in time, another provider's, or (for a tier that has prices of no kind) the standard tier's.
+        max(guess) = 1 or bool_or(is_elsewhere) or not bool_or(is_own_tier) as is_estimate,
+        string_agg(price_id, ',' order by token_class) as price_ids
+    from rate
+    group by asked_id, from_at, to_at, basis, above_tokens, up_to_tokens
+),
+-- Where a class has no price of its own it is billed as the class it belongs to.
+card as materialized (
+    select
+        asked_id, from_at, to_at, basis,
+        -- A band takes requests with more tokens than its threshold; the base band takes empty ones too.
+        case when above_tokens = 0 then -1 else above_tokens end as above_tokens,
+        coalesce(up_to_tokens, 9223372036854775807) as up_to_tokens,
+        cast(input_uncached as decimal(18, 15)) as input_uncached,
+        cast(coalesce(cache_read, input_uncached) as decimal(18, 15)) as cache_read,
+        cast(coalesce(cache_write_5m, input_uncached) as decimal(18, 15)) as cache_write_5m,
+        cast(coalesce(cache_write_1h, cache_write_5m, input_uncached) as decimal(18, 15)) as cache_write_1h,
+        cast(coalesce(input_audio, input_uncached) as decimal(18, 15)) as input_audio,
+        cast(coalesce(input_image, input_uncached) as decimal(18, 15)) as input_image,
+        cast(output_text as decimal(18, 15)) as output_text,
+        cast(coalesce(reasoning, output_text) as decimal(18, 15)) as reasoning,
+        cast(coalesce(output_audio, output_text) as decimal(18, 15)) as output_audio,
+        cast(coalesce(output_image, output_text) as decimal(18, 15)) as output_image,
+        cast(coalesce(request, 0) as decimal(18, 15)) as request,
+        cast(web_search as decimal(18, 15)) as web_search,
+        is_free, is_estimate, price_ids
+    from flat
+),
+costed as (
+    select
+        call.inference_id, call.started_at, call.source, call.provider_name, asked.model_name, call.request_model, call.service_tier,
+        call.tenant, call.team, call.workload, call.environment, call.status, call.reported_cost_usd,
+        call.input_tokens, call.output_tokens, call.usage,
+        now.price_ids, past.price_ids as price_ids_then,
+        cast(call.input_uncached_tokens * now.input_uncached as decimal(18, 12)) as input_uncached_cost_usd,
+        cast(call.cache_read_tokens * now.cache_read as decimal(18, 12)) as cache_read_cost_usd,
+        cast(call.cache_write_5m_tokens * now.cache_write_5m as decimal(18, 12)) as cache_write_5m_cost_usd,
+        cast(call.cache_write_1h_tokens * now.cache_write_1h as decimal(18, 12)) as cache_write_1h_cost_usd,
+        cast(call.input_audio_tokens * now.input_audio as decimal(18, 12)) as input_audio_cost_usd,
+        cast(call.input_image_tokens * now.input_image as decimal(18, 12)) as input_image_cost_usd,
+        cast(call.output_text_tokens * now.output_text as decimal(18, 12)) as output_text_cost_usd,
+        cast(call.reasoning_tokens * now.reasoning as decimal(18, 12)) as reasoning_cost_usd,
+        cast(call.output_audio_tokens * now.output_audio as decimal(18, 12)) as output_audio_cost_usd,
+        cast(call.output_image_tokens * now.output_image as decimal(18, 12)) as output_image_cost_usd,
+        cast(now.request + coalesce(call.web_search_requests * now.web_search, 0) as decimal(18, 12)) as request_cost_usd,
+        case
+            when call.usage in ('not_billed', 'no_usage') then call.usage
+            when now.asked_id is null then 'unpriced'
+            when (call.input_uncached_tokens > 0 and now.input_uncached is null) or (call.output_text_tokens > 0 and now.output_text is null)
+                or (call.cache_read_tokens > 0 and now.cache_read is null) or (call.cache_write_5m_tokens > 0 and now.cache_write_5m is null)
+                or (call.cache_write_1h_tokens > 0 and now.cache_write_1h is null) or (call.reasoning_tokens > 0 and now.reasoning is null)
+                or (call.input_audio_tokens > 0 and now.input_audio is null) or (call.input_image_tokens > 0 and now.input_image is null)
+                or (call.output_audio_tokens > 0 and now.output_audio is null) or (call.output_image_tokens > 0 and now.output_image is null)
+                or (call.web_search_requests > 0 and now.web_search is null) then 'partial'
+            when now.is_free then 'free'
+            when now.is_estimate then 'estimated'
+            else 'priced'
+        end as cost_status,
+        past.price_ids = now.price_ids as is_same,
+        -- Only where the two bases differ is there anything to work out.
+        case when past.price_ids = now.price_ids then null else
+            coalesce(cast(call.input_uncached_tokens * past.input_uncached as decimal(18, 12)), 0)
+            + coalesce(cast(call.cache_read_tokens * past.cache_read as decimal(18, 12)), 0)
+            + coalesce(cast(call.cache_write_5m_tokens * past.cache_write_5m as decimal(18, 12)), 0)
+            + coalesce(cast(call.cache_write_1h_tokens * past.cache_write_1h as decimal(18, 12)), 0)
+            + coalesce(cast(call.input_audio_tokens * past.input_audio as decimal(18, 12)), 0)
+            + coalesce(cast(call.input_image_tokens * past.input_image as decimal(18, 12)), 0)
+            + coalesce(cast(call.output_text_tokens * past.output_text as decimal(18, 12)), 0)
+            + coalesce(cast(call.reasoning_tokens * past.reasoning as decimal(18, 12)), 0)
+            + coalesce(cast(call.output_audio_tokens * past.output_audio as decimal(18, 12)), 0)
+            + coalesce(cast(call.output_image_tokens * past.output_image as decimal(18, 12)), 0)
+            + coalesce(cast(past.request + coalesce(call.web_search_requests * past.web_search, 0) as decimal(18, 12)), 0)
+        end as past_cost_usd,
+        case
+            when call.usage in ('not_billed', 'no_usage') then call.usage
+            when past.asked_id is null then 'unpriced'
+            when past.price_ids = now.price_ids then null
+            when (call.input_uncached_tokens > 0 and past.input_uncached is null) or (call.output_text_tokens > 0 and past.output_text is null)
+                or (call.cache_read_tokens > 0 and past.cache_read is null) or (call.cache_write_5m_tokens > 0 and past.cache_write_5m is null)
+                or (call.cache_write_1h_tokens > 0 and past.cache_write_1h is null) or (call.reasoning_tokens > 0 and past.reasoning is null)
+                or (call.input_audio_tokens > 0 and past.input_audio is null) or (call.input_image_tokens > 0 and past.input_image is null)
+                or (call.output_audio_tokens > 0 and past.output_audio is null) or (call.output_image_tokens > 0 and past.output_image is null)
+                or (call.web_search_requests > 0 and past.web_search is null) then 'partial'
+            when past.is_free then 'free'
+            when past.is_estimate then 'estimated'
+            else 'priced'
+        end as past_status
+    from (
+        select *,
+            coalesce(input_uncached_tokens, 0) + coalesce(cache_read_tokens, 0) + coalesce(cache_write_5m_tokens, 0)
+                + coalesce(cache_write_1h_tokens, 0) + coalesce(input_audio_tokens, 0) + coalesce(input_image_tokens, 0) as input_tokens,
+            coalesce(output_text_tokens, 0) + coalesce(reasoning_tokens, 0) + coalesce(output_audio_tokens, 0)
+                + coalesce(output_image_tokens, 0) as output_tokens,
+            case
+                when usage_note = 'gateway_cache_hit' then 'not_billed'
+                when coalesce(input_uncached_tokens, output_text_tokens, cache_read_tokens, reasoning_tokens, input_audio_tokens,
+                        input_image_tokens, output_audio_tokens, output_image_tokens, cache_write_5m_tokens, cache_write_1h_tokens) is null
+                    then case when status = 'error' then 'not_billed' else 'no_usage' end
+                else 'known'
+            end as usage
+        from call
+    ) as call
+    join asked
+        on asked.provider_name is not distinct from call.provider_name and asked.request_model is not distinct from call.request_model
+        and asked.response_model is not distinct from call.response_model and asked.service_tier is not distinct from call.service_tier
+        and asked.served_region is not distinct from call.served_region
+    left join (select * from card where basis = 'now') as now
+        on now.asked_id = asked.asked_id and now.from_at <= call.started_at and call.started_at < now.to_at
+        and now.above_tokens < call.input_tokens and call.input_tokens <= now.up_to_tokens
+    left join (select * from card where basis = 'then') as past
+        on past.asked_id = asked.asked_id and past.from_at <= call.started_at and call.started_at < past.to_at
+        and past.above_tokens < call.input_tokens and call.input_tokens <= past.up_to_tokens
+)
+select
+    inference_id, started_at, source, provider_name, model_name, request_model, service_tier, tenant, team, workload, environment, status,
+    case when usage <> 'no_usage' then input_tokens end as input_tokens,
+    case when usage <> 'no_usage' then output_tokens end as output_tokens,
+    case when cost_status not in ('not_billed', 'no_usage') then input_uncached_cost_usd end as input_uncached_cost_usd,
+    case when cost_status not in ('not_billed', 'no_usage') then cache_read_cost_usd end as cache_read_cost_usd,
+    case when cost_status not in ('not_billed', 'no_usage')
+         then coalesce(cache_write_5m_cost_usd + cache_write_1h_cost_usd, cache_write_5m_cost_usd, cache_write_1h_cost_usd) end as cache_write_cost_usd,
+    case when cost_status not in ('not_billed', 'no_usage')
+         then coalesce(input_audio_cost_usd + input_image_cost_usd, input_audio_cost_usd, input_image_cost_usd) end as input_media_cost_usd,
+    case when cost_status not in ('not_billed', 'no_usage') then output_text_cost_usd end as output_text_cost_usd,
+    case when cost_status not in ('not_billed', 'no_usage') then reasoning_cost_usd end as reasoning_cost_usd,
+    case when cost_status not in ('not_billed', 'no_usage')
+         then coalesce(output_audio_cost_usd + output_image_cost_usd, output_audio_cost_usd, output_image_cost_usd) end as output_media_cost_usd,
+    case when cost_status not in ('not_billed', 'no_usage') then request_cost_usd end as request_cost_usd,
+    case when cost_status = 'not_billed' then 0 when cost_status not in ('no_usage', 'unpriced') then now_cost_usd end as list_cost_usd,
+    cost_status,
+    price_ids,
+    case
+        when past_status = 'not_billed' then 0
+        when past_status in ('no_usage', 'unpriced') then null
+        when is_same then now_cost_usd
+        else past_cost_usd
+    end as list_cost_then_usd,
+    coalesce(past_status, cost_status) as cost_status_then,
+    price_ids_then,
+    reported_cost_usd
+from (
+    select *,
+        coalesce(input_uncached_cost_usd, 0) + coalesce(cache_read_cost_usd, 0) + coalesce(cache_write_5m_cost_usd, 0)
+        + coalesce(cache_write_1h_cost_usd, 0) + coalesce(input_audio_cost_usd, 0) + coalesce(input_image_cost_usd, 0)
+        + coalesce(output_text_cost_usd, 0) + coalesce(reasoning_cost_usd, 0) + coalesce(output_audio_cost_usd, 0)
+        + coalesce(output_image_cost_usd, 0) + coalesce(request_cost_usd, 0) as now_cost_usd
+    from costed
+) as summed

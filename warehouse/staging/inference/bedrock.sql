@@ -1,0 +1,126 @@
+-- AWS Bedrock model invocation log (schemaType ModelInvocationLog), one call a line, as delivered to S3 or CloudWatch.
+-- Tokens: the counts of the log leave out what the cache served or stored; they are read from the body's usage where it has one
+-- (Converse, Claude, Nova), which also splits cache writes by lifetime, else from the log. Bodies over 100 KB are logged as an
+-- S3 path of their own, which is not followed: such a call has its numbers and no content.
+-- `timestamp` is when the request came; metrics.latencyMs or invocationLatency give its end.
+with lines as (
+    select landing_file,
+        from_json(json, '{
+            "schemaType": "VARCHAR", "timestamp": "VARCHAR", "requestId": "VARCHAR", "operation": "VARCHAR", "modelId": "VARCHAR",
+            "region": "VARCHAR", "inferenceRegion": "VARCHAR", "errorCode": "VARCHAR", "status": "VARCHAR", "accountId": "VARCHAR",
+            "serviceTier": "VARCHAR", "performanceConfig": {"latency": "VARCHAR"}, "requestMetadata": "JSON",
+            "input": {"inputBodyJson": "JSON", "inputTokenCount": "VARCHAR", "cacheReadInputTokenCount": "VARCHAR",
+                "cacheWriteInputTokenCount": "VARCHAR", "cacheReadInputTokens": "VARCHAR", "cacheWriteInputTokens": "VARCHAR"},
+            "output": {"outputBodyJson": "JSON", "outputTokenCount": "VARCHAR"}}') as l
+    from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 67108864)
+),
+opened as (
+    select *,
+        unwrapped(l.input."inputBodyJson") as request,
+        unwrapped(l.output."outputBodyJson") as answer
+    from lines
+),
+-- A streamed InvokeModel answer is the list of its events. Their token counts are in the log itself.
+answered as (
+    select *,
+        response_keys(case when starts_with(answer::varchar, '{') then answer end) as r,
+        from_json(case when starts_with(answer::varchar, '{') then answer end, '{
+            "metrics": {"latencyMs": "VARCHAR"}, "results": [{"completionReason": "VARCHAR"}],
+            "output": {"message": {"content": [{"toolUse": {"name": "VARCHAR"}}]}}, "serviceTier": {"type": "VARCHAR"},
+            "amazon-bedrock-invocationMetrics": {"invocationLatency": "VARCHAR", "firstByteLatency": "VARCHAR"}}') as b,
+        from_json(case when starts_with(answer::varchar, '[') then answer end, '[{
+            "message": {"model": "VARCHAR"}, "delta": {"stop_reason": "VARCHAR"}, "content_block": {"type": "VARCHAR"},
+            "amazon-bedrock-invocationMetrics": {"invocationLatency": "VARCHAR", "firstByteLatency": "VARCHAR"}}]') as events,
+        from_json(request, '{"serviceTier": {"type": "VARCHAR"}, "messages": [{"role": "VARCHAR"}]}') as q,
+        request_content(request) as asked,
+        metadata_keys(l."requestMetadata") as m
+    from opened
+),
+read_out as (
+    select *,
+        -- The log tells what the body leaves out: Converse bodies have been seen without their cache counts.
+        json_merge_patch(
+            to_json({
+                'inputTokens': l.input."inputTokenCount",
+                'outputTokens': l.output."outputTokenCount",
+                'cacheReadInputTokens': coalesce(l.input."cacheReadInputTokenCount", l.input."cacheReadInputTokens"),
+                'cacheWriteInputTokens': coalesce(l.input."cacheWriteInputTokenCount", l.input."cacheWriteInputTokens")}),
+            coalesce(unwrapped(r.usage), '{}'::json)) as usage,
+        as_utc(l.timestamp) as start_at,
+        coalesce(b.metrics."latencyMs", b."amazon-bedrock-invocationMetrics"."invocationLatency", timed_event."invocationLatency") as latency_text,
+        coalesce(b."amazon-bedrock-invocationMetrics"."firstByteLatency", timed_event."firstByteLatency") as first_byte_text,
+        l.operation like '%Stream' as is_streaming,
+        -- arn:aws:bedrock:…:inference-profile/eu.anthropic.claude-… → anthropic.claude-…; a profile of the account's own hides its model.
+        case when not regexp_matches(l."modelId", ':(application-inference-profile|provisioned-model|custom-model|imported-model)') then
+            regexp_replace(regexp_replace(l."modelId", '^arn:.*/', ''),
+                '^(us-gov|us|eu|apac|global|jp|au|ca|sa|uk|me|af|in|kr)\.([a-z0-9]+\.)', '\2') end as model,
+        regexp_matches(l."modelId", '(^|/)(us-gov|us|eu|apac|global|jp|au|ca|sa|uk|me|af|in|kr)\.[a-z0-9]+\.|application-inference-profile')
+            as is_cross_region
+    from (
+        select *,
+            list_filter(events, lambda event: event."amazon-bedrock-invocationMetrics" is not null)[1]."amazon-bedrock-invocationMetrics"
+                as timed_event
+        from answered)
+)
+select
+    landing_file,
+    case when l."schemaType" <> 'ModelInvocationLog' then 'context' else 'call' end as record_kind,
+    coalesce(
+        used.unreadable,
+        unreadable('timestamp', l.timestamp, start_at),
+        unreadable('latency', latency_text, try_cast(latency_text as double))) as unreadable,
+    'bedrock:' || native_id(l."requestId") as inference_id,
+    coalesce(after_ms(start_at, latency_text), start_at) as version_at,
+    case when l."modelId" like '%embed%' then 'embeddings'
+         when l.operation like 'Converse%' or q.messages is not null then 'chat'
+         when l.operation is not null then 'text_completion' end as operation_name,
+    case when l."requestId" is not null then 'bedrock' end as provider_name,
+    given(l."modelId") as request_model,
+    coalesce(given(model), given(r.model), list_filter(events, lambda event: event.message.model is not null)[1].message.model)
+        as response_model,
+    given(l.region) as request_region,
+    -- A model called in its own region runs there; where a cross-region profile ran is only known if the log says so.
+    coalesce(given(l."inferenceRegion"), case when not is_cross_region then given(l.region) end) as served_region,
+    coalesce(
+        case when l."performanceConfig".latency = 'optimized' then 'optimized' end,
+        tier_name(l."serviceTier"), tier_name(b."serviceTier".type), tier_name(q."serviceTier".type), tier_name(used.service_tier))
+        as service_tier,
+    is_streaming,
+    used.input_uncached_tokens,
+    used.cache_read_tokens,
+    used.cache_write_5m_tokens,
+    used.cache_write_1h_tokens,
+    used.input_audio_tokens,
+    used.input_image_tokens,
+    used.output_text_tokens,
+    used.reasoning_tokens,
+    used.output_audio_tokens,
+    used.output_image_tokens,
+    used.web_search_requests,
+    used.usage_note,
+    start_at as started_at,
+    case when is_streaming then after_ms(start_at, first_byte_text) end as first_token_at,
+    after_ms(start_at, latency_text) as finished_at,
+    case when given(l."errorCode") is not null then 'error' else 'ok' end as status,
+    case when regexp_full_match(l.status, '[1-5][0-9]{2}') then as_count(l.status) end as http_status,
+    case when given(l."errorCode") is not null then coalesce(error_class([l."errorCode"]), 'error') end as error_type,
+    coalesce(r."stopReason", r.stop_reason, r.choices[1].finish_reason, b.results[1]."completionReason",
+        list_filter(events, lambda event: event.delta.stop_reason is not null)[-1].delta.stop_reason) as finish_reason,
+    case when given(l."errorCode") is null then coalesce(
+        len(list_filter(b.output.message.content, lambda part: part."toolUse" is not null)),
+        len(list_filter(events, lambda event: event.content_block.type = 'tool_use')),
+        case when coalesce(r.content is not null, false) or r.choices is not null then tool_calls_in(r) end) end as tool_call_count,
+    metadata_tenant(m) as tenant,
+    metadata_team(m) as team,
+    metadata_user(m) as user_id,
+    metadata_session(m) as session_id,
+    metadata_trace(m) as trace_id,
+    metadata_workload(m) as workload,
+    metadata_environment(m) as environment,
+    given(l."requestMetadata"::varchar) as tags,
+    coalesce(asked.messages, asked.prompt, asked."inputText")::varchar as input_messages,
+    asked.system::varchar as system_instructions,
+    coalesce(asked."toolConfig".tools, asked.tools)::varchar as tool_definitions,
+    answer::varchar as output_messages,
+    request_params_of(request) as request_params
+from with_usage('read_out')

@@ -1,0 +1,97 @@
+-- LiteLLM StandardLoggingPayload: one JSON object a call, as its S3/GCS/Azure and file loggers write them.
+-- prompt_tokens include cache reads and writes (also for Anthropic and Bedrock, which LiteLLM adds in);
+-- completion_tokens include reasoning. Key names: litellm/types/utils.py, StandardLoggingPayload.
+with raw as (
+    select *
+    from read_json($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 67108864, columns = {
+        id: 'VARCHAR', litellm_call_id: 'VARCHAR', trace_id: 'VARCHAR', session_id: 'VARCHAR', call_type: 'VARCHAR', stream: 'VARCHAR',
+        response_cost: 'VARCHAR', cost_breakdown: 'VARCHAR', status: 'VARCHAR', custom_llm_provider: 'VARCHAR',
+        prompt_tokens: 'VARCHAR', completion_tokens: 'VARCHAR', total_tokens: 'VARCHAR',
+        startTime: 'VARCHAR', endTime: 'VARCHAR', completionStartTime: 'VARCHAR',
+        model: 'VARCHAR', model_id: 'VARCHAR', model_group: 'VARCHAR', api_base: 'VARCHAR', metadata: 'VARCHAR',
+        request_tags: 'VARCHAR', end_user: 'VARCHAR', messages: 'VARCHAR', response: 'VARCHAR', error_str: 'VARCHAR',
+        error_information: 'VARCHAR', model_parameters: 'VARCHAR', hidden_params: 'VARCHAR'})
+),
+read_out as (
+    select *,
+        json_extract_string(metadata, ['$.user_api_key_org_id', '$.user_api_key_team_id', '$.user_api_key_end_user_id', '$.user_api_key_user_id',
+            '$.attempted_retries', '$.routing_decision', '$.usage_object', '$.spend_logs_metadata.workload_id', '$.requester_metadata.session_id']) as m,
+        json_extract_string(response, ['$.model', '$.choices[0].finish_reason', '$.usage']) as r
+    from raw
+),
+counted as (
+    select *,
+        as_utc("startTime") as started_at, as_utc("endTime") as finished_at, as_utc("completionStartTime") as first_at,
+        as_count(prompt_tokens) as prompt, as_count(completion_tokens) as completion, as_usd(response_cost) as cost,
+        json_extract_string(coalesce(given(m[7]), r[3], '{}'), ['$.prompt_tokens_details.cached_tokens', '$.cache_read_input_tokens',
+            '$.cache_creation_input_tokens', '$.prompt_tokens_details.cache_creation_tokens', '$.prompt_tokens_details.audio_tokens',
+            '$.prompt_tokens_details.image_tokens', '$.completion_tokens_details.reasoning_tokens', '$.completion_tokens_details.audio_tokens',
+            '$.completion_tokens_details.image_tokens', '$.prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens',
+            '$.server_tool_use.web_search_requests']) as u
+    from read_out
+)
+select
+    landing_file,
+    'call' as record_kind,
+    coalesce(
+        unreadable('prompt_tokens', prompt_tokens, prompt),
+        unreadable('completion_tokens', completion_tokens, completion),
+        unreadable('startTime', "startTime", started_at),
+        unreadable('endTime', "endTime", finished_at),
+        unreadable('response_cost', response_cost, cost)) as unreadable,
+    'litellm:' || given(id) as inference_id,
+    finished_at as version_at,
+    case when call_type like '%embedding%' then 'embeddings' when call_type like '%text_completion%' then 'text_completion'
+         when call_type is not null then 'chat' end as operation_name,
+    lower(given(custom_llm_provider)) as provider_name,
+    coalesce(given(model_group), given(model)) as request_model,
+    coalesce(given(model), r[1]) as response_model,
+    json_extract_string(cost_breakdown, '$.vertex_location') as served_region,
+    json_extract_string(cost_breakdown, '$.service_tier') as service_tier,
+    given(api_base) as server_address,
+    try_cast(stream as boolean) as is_streaming,
+    -- A cache share larger than the whole means an emitter that left the cache out of prompt_tokens.
+    prompt - case when exclusive then 0 else cached + written + coalesce(as_count(u[5]), 0) + coalesce(as_count(u[6]), 0) end
+        as input_uncached_tokens,
+    cached as cache_read_tokens,
+    written - written_1h as cache_write_5m_tokens,
+    written_1h as cache_write_1h_tokens,
+    as_count(u[5]) as input_audio_tokens,
+    as_count(u[6]) as input_image_tokens,
+    completion - coalesce(as_count(u[7]), 0) - coalesce(as_count(u[8]), 0) - coalesce(as_count(u[9]), 0) as output_text_tokens,
+    as_count(u[7]) as reasoning_tokens,
+    as_count(u[8]) as output_audio_tokens,
+    as_count(u[9]) as output_image_tokens,
+    as_count(u[11]) as web_search_requests,
+    case when exclusive then 'exclusive_emitter' end as usage_note,
+    started_at,
+    case when "completionStartTime" <> "endTime" then first_at end as first_token_at,
+    finished_at,
+    case when status = 'failure' or given(error_str) is not null then 'error' else 'ok' end as status,
+    as_count(json_extract_string(error_information, '$.error_code')) as http_status,
+    given(json_extract_string(error_information, '$.error_class')) as error_type,
+    r[2] as finish_reason,
+    json_array_length(response, '$.choices[0].message.tool_calls') as tool_call_count,
+    as_count(m[5]) as retry_count,
+    coalesce(given(m[1]), given(end_user)) as tenant,
+    given(m[2]) as team,
+    coalesce(given(m[3]), given(m[4]), given(end_user)) as user_id,
+    coalesce(given(session_id), given(m[9])) as session_id,
+    given(trace_id) as trace_id,
+    given(m[8]) as workload,
+    given(request_tags) as tags,
+    json_extract_string(m[6], '$.policy') as routing_policy,
+    json_extract(m[6], '$.candidates')::varchar as routing_candidates,
+    try_cast(json_extract_string(m[6], '$.propensity') as double) as routing_propensity,
+    cost as reported_cost_usd,
+    messages as input_messages,
+    json_extract(model_parameters, '$.tools')::varchar as tool_definitions,
+    response as output_messages,
+    model_parameters as request_params
+from (
+    select *,
+        coalesce(as_count(u[1]), as_count(u[2]), 0) as cached,
+        coalesce(as_count(u[3]), as_count(u[4]), 0) as written,
+        coalesce(as_count(u[10]), 0) as written_1h,
+        cached + written > prompt as exclusive
+    from counted)

@@ -1,0 +1,122 @@
+-- LiteLLM SpendLogs: rows of its LiteLLM_SpendLogs table, one JSON object a row (metadata and request_tags may be
+-- JSON or a string that holds JSON). Same ids as the StandardLoggingPayload of the same call (litellm.sql).
+-- prompt_tokens include cache reads and writes, completion_tokens include reasoning. Answers from LiteLLM's own
+-- cache are noted gateway_cache_hit; their cost stays as reported. Rows of MCP, file and list calls are context.
+with raw as (
+    select *, row_number() over () as landing_row
+    from read_json($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 67108864, columns = {
+        request_id: 'VARCHAR', call_type: 'VARCHAR', spend: 'VARCHAR',
+        prompt_tokens: 'VARCHAR', completion_tokens: 'VARCHAR', total_tokens: 'VARCHAR',
+        "startTime": 'VARCHAR', "endTime": 'VARCHAR', "completionStartTime": 'VARCHAR', request_duration_ms: 'VARCHAR',
+        model: 'VARCHAR', model_group: 'VARCHAR', custom_llm_provider: 'VARCHAR', api_base: 'VARCHAR',
+        "user": 'VARCHAR', end_user: 'VARCHAR', team_id: 'VARCHAR', organization_id: 'VARCHAR', agent_id: 'VARCHAR',
+        metadata: 'VARCHAR', cache_hit: 'VARCHAR', request_tags: 'VARCHAR', messages: 'VARCHAR', response: 'VARCHAR',
+        proxy_server_request: 'VARCHAR', session_id: 'VARCHAR', status: 'VARCHAR', created_at: 'VARCHAR', updated_at: 'VARCHAR'})
+),
+read_out as (
+    select *,
+        json_extract_string(case when json_valid(metadata) then metadata end, [
+            '$.usage_object', '$.cost_breakdown', '$.status', '$.error_information.error_code', '$.error_information.error_class',
+            '$.attempted_retries', '$.user_api_key_org_id', '$.user_api_key_team_id', '$.user_api_key_user_id',
+            '$.user_api_key_end_user_id', '$.routing_decision.policy', '$.routing_decision.candidates',
+            '$.routing_decision.propensity', '$.spend_logs_metadata.workload_id', '$.requester_metadata.session_id',
+            '$.additional_usage_values', '$.trace_id']) as m,
+        -- LiteLLM leaves {} here unless it is told to store prompts.
+        case when given(response) is not null and json_valid(response) then response end as answer
+    from raw
+),
+counted as (
+    select *,
+        json_extract_string(coalesce(given(m[1]), given(m[16])), [
+            '$.prompt_tokens_details.cached_tokens', '$.cache_read_input_tokens',
+            '$.cache_creation_input_tokens', '$.prompt_tokens_details.cache_creation_tokens',
+            '$.prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens',
+            '$.prompt_tokens_details.audio_tokens', '$.prompt_tokens_details.image_tokens',
+            '$.completion_tokens_details.reasoning_tokens', '$.completion_tokens_details.audio_tokens',
+            '$.completion_tokens_details.image_tokens', '$.server_tool_use.web_search_requests',
+            '$.prompt_tokens_details.web_search_requests']) as u
+    from read_out
+),
+classed as (
+    select *,
+        coalesce(as_count(u[1]), as_count(u[2]), 0) as cached,
+        coalesce(as_count(u[3]), as_count(u[4]), 0) as written,
+        least(coalesce(as_count(u[5]), 0), written) as written_1h,
+        coalesce(as_count(u[6]), 0) + coalesce(as_count(u[7]), 0) as heard_and_seen,
+        coalesce(as_count(u[8]), 0) + coalesce(as_count(u[9]), 0) + coalesce(as_count(u[10]), 0) as output_parts,
+        lower(coalesce(given(status), m[3], '')) in ('failure', 'error', 'failed') as failed,
+        -- A failed call's row holds zeros where nothing was counted.
+        failed and coalesce(as_count(total_tokens), 0) = 0 as uncounted
+    from counted
+)
+select
+    landing_file,
+    landing_row,
+    case when regexp_matches(call_type, 'mcp|file|batches|list|assistant|thread|vector_store|fine_tun|health')
+        and as_count(total_tokens) is not distinct from 0 then 'context' else 'call' end as record_kind,
+    coalesce(
+        unreadable('prompt_tokens', prompt_tokens, as_count(prompt_tokens)),
+        unreadable('completion_tokens', completion_tokens, as_count(completion_tokens)),
+        unreadable('startTime', "startTime", as_utc("startTime")),
+        unreadable('endTime', "endTime", as_utc("endTime")),
+        unreadable('spend', spend, as_usd(spend)),
+        case when given(metadata) is not null and not json_valid(metadata) then 'metadata cannot be read' end) as unreadable,
+    'litellm:' || given(request_id) as inference_id,
+    coalesce(as_utc(given(updated_at)), as_utc(given(created_at)), as_utc(given("endTime"))) as version_at,
+    case when call_type like '%embedding%' then 'embeddings' when call_type like '%text_completion%' then 'text_completion'
+         when given(call_type) is not null then 'chat' end as operation_name,
+    lower(given(custom_llm_provider)) as provider_name,
+    coalesce(given(model_group), given(model)) as request_model,
+    given(model) as response_model,
+    json_extract_string(m[2], '$.vertex_location') as served_region,
+    coalesce(json_extract_string(m[2], '$.service_tier'), case when call_type like '%batch%' then 'batch' end) as service_tier,
+    given(api_base) as server_address,
+    try_cast(json_extract_string(case when json_valid(proxy_server_request) then proxy_server_request end, '$.stream') as boolean) as is_streaming,
+    case when uncounted then null when input_left < 0 then 0 else input_left end as input_uncached_tokens,
+    case when not uncounted then coalesce(as_count(u[1]), as_count(u[2])) end as cache_read_tokens,
+    case when not uncounted and coalesce(as_count(u[3]), as_count(u[4])) is not null then written - written_1h end as cache_write_5m_tokens,
+    case when not uncounted then as_count(u[5]) end as cache_write_1h_tokens,
+    as_count(u[6]) as input_audio_tokens,
+    as_count(u[7]) as input_image_tokens,
+    case when uncounted then null when output_left < 0 then 0 else output_left end as output_text_tokens,
+    as_count(u[8]) as reasoning_tokens,
+    as_count(u[9]) as output_audio_tokens,
+    as_count(u[10]) as output_image_tokens,
+    coalesce(as_count(u[11]), as_count(u[12])) as web_search_requests,
+    case when lower(cache_hit) = 'true' then 'gateway_cache_hit'
+         when exclusive then 'exclusive_emitter'
+         when input_left < 0 or output_left < 0 then 'total_mismatch'
+    end as usage_note,
+    as_utc(given("startTime")) as started_at,
+    -- LiteLLM repeats the end time when the answer was not streamed.
+    case when as_utc(given("completionStartTime")) < as_utc(given("endTime")) then as_utc("completionStartTime") end as first_token_at,
+    coalesce(as_utc(given("endTime")), as_utc(given("startTime")) + to_milliseconds(as_count(request_duration_ms))) as finished_at,
+    case when failed then 'error' else 'ok' end as status,
+    as_count(m[4]) as http_status,
+    case when failed then coalesce(given(m[5]), given(m[4])) end as error_type,
+    json_extract_string(answer, '$.choices[0].finish_reason') as finish_reason,
+    case when answer is not null then coalesce(json_array_length(answer, '$.choices[0].message.tool_calls'), 0) end::bigint as tool_call_count,
+    as_count(m[6]) as retry_count,
+    coalesce(given(organization_id), given(m[7]), given(end_user)) as tenant,
+    coalesce(given(team_id), given(m[8])) as team,
+    coalesce(given(end_user), given(m[10]), given("user"), given(m[9])) as user_id,
+    coalesce(given(session_id), given(m[15])) as session_id,
+    given(m[17]) as trace_id,
+    given(m[14]) as workload,
+    case when given(agent_id) is not null then 'agent' end as traffic_kind,
+    given(request_tags) as tags,
+    given(m[11]) as routing_policy,
+    given(m[12]) as routing_candidates,
+    try_cast(m[13] as double) as routing_propensity,
+    as_usd(spend) as reported_cost_usd,
+    given(messages) as input_messages,
+    json_extract(case when json_valid(proxy_server_request) then proxy_server_request end, '$.tools')::varchar as tool_definitions,
+    answer as output_messages,
+    given(proxy_server_request) as request_params
+from (
+    select *,
+        -- More cache than prompt: an emitter that left the cache out of prompt_tokens.
+        cached + written > as_count(prompt_tokens) as exclusive,
+        as_count(prompt_tokens) - case when exclusive then 0 else cached + written end - heard_and_seen as input_left,
+        as_count(completion_tokens) - output_parts as output_left
+    from classed)

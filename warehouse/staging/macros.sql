@@ -1,0 +1,30 @@
+-- Readers that every staging select shares. A value that is there but cannot be read gives null here and a
+-- word in `unreadable`, so that the gate can quarantine the row instead of losing the value in silence.
+
+-- A whole, finite number as text ("2100", "2100.0", 2100) → bigint; anything else → null.
+create or replace macro as_count(text) as
+    case when regexp_full_match(text, '-?[0-9]{1,18}(\.0+)?') then try_cast(text as bigint) end;
+
+-- An amount as text, scientific notation included → decimal, exact to 1e-12.
+create or replace macro as_usd(text) as try_cast(try_cast(text as decimal(38, 20)) as decimal(18, 12));
+
+-- ISO 8601 text with or without zone (none means UTC), or epoch in s, ms, µs or ns told apart by size → UTC timestamp.
+create or replace macro as_utc(text) as
+    case
+        when try_cast(text as double) < 1e11 then make_timestamp(cast(round(try_cast(text as double) * 1e6) as bigint))
+        when try_cast(text as double) < 1e14 then make_timestamp(cast(round(try_cast(text as double) * 1e3) as bigint))
+        when try_cast(text as double) < 1e17 then make_timestamp(try_cast(text as bigint))
+        when try_cast(text as bigint) is not null then make_timestamp(try_cast(text as bigint) // 1000)
+        when length(text) > 10 and regexp_matches(text, '(Z|z|UTC|[+-][0-9]{2}(:?[0-9]{2})?)$')
+            then cast(try_cast(text as timestamptz) at time zone 'UTC' as timestamp)
+        else try_cast(text as timestamp)
+    end;
+
+-- Null when `read` holds or nothing was there to read, else what could not be read.
+create or replace macro unreadable(field, text, read) as
+    case when text is not null and text <> '' and text <> 'null' and read is null then field || ' cannot be read' end;
+
+-- Empty text, JSON null and "{}" mean "not given".
+create or replace macro given(text) as
+    case trim(text) when '' then null when 'null' then null when 'None' then null when '{}' then null when '[]' then null when '""' then null
+                    else text end;
