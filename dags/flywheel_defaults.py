@@ -59,12 +59,13 @@ def log_rows(reports: Iterable[Any]) -> dict[str, list[str]]:
     touched: dict[str, list[str]] = {}
     for report in reports:
         log.info(
-            "%s: %d rows in, %d kept, %d duplicate, %d quarantined; days %s",
+            "%s: %d rows in, %d kept, %d duplicate, %d quarantined, %d context; days %s",
             report.table,
             report.rows_in,
             report.kept,
             report.duplicate,
             report.quarantined,
+            report.context,
             ", ".join(map(str, report.days)) or "none",
         )
         touched.setdefault(report.table, []).extend(str(day) for day in report.days)

@@ -1,18 +1,19 @@
 """
-### Marts: what people query, rebuilt for the days that changed
+### Marts: what people query, rebuilt where something changed
 
-**Reads** `core`, for one UTC day. Runs when `core.inference` or `core.price` announces that day, also an old one.
+**Reads** `core`. Runs for a UTC day when `core.inference` or `core.price` announces that day, also an old one.
 
-**Fills** the day's partition of every table in `warehouse/marts/`, one task a table, in dependency order, and the
-views of `warehouse.duckdb`.
+**Fills** the partitions of every table in `warehouse/marts/` that are stale, one task a table, in dependency order, and the
+views of `warehouse.duckdb`. Its own day is stale as its rows changed; a new price can make many other days stale. When
+several days are announced at once, the first run builds them together and the others find nothing to do.
 
-**Re-run** as often as you like: a day's partition is replaced by the same rows. One day: trigger with the day,
-`YYYY-MM-DD`, as partition key. Many: backfill `inference_logs`, or `flywheel build marts.<name>`. One table on: clear its
-task with *downstream* ticked. A run without its day is refused.
+**Re-run** as often as you like: a day's partition is replaced by the same rows. To build one day whether stale or not, trigger
+with the day, `YYYY-MM-DD`, as partition key. One table on: clear its task with *downstream* ticked. A run without its day
+is refused.
 
-**Broken?** The log names the SQL file and the promise (`schemas/marts/<name>.yml`) that did not hold; nothing of
-that table was published, tables built before it stay. While this DAG is paused Airflow drops the announcements:
-keep it unpaused, and re-run the days missed.
+**Broken?** The log names the SQL file, or the promise (`schemas/marts/<name>.yml`) that did not hold; nothing of that table was
+published, and what was built before it stays. While this DAG is paused Airflow drops the announcements: keep it unpaused;
+what was missed is still stale, and the next run builds it.
 """
 
 from __future__ import annotations
@@ -25,23 +26,24 @@ from pipelines.settings import Settings
 
 with DAG(
     dag_id="marts",
-    description="Build the marts of one day",
+    description="Build the marts of the days that changed",
     doc_md=__doc__,
     schedule=PartitionedAssetTimetable(
         assets=table("core.inference") | table("core.price"),
         default_partition_mapper=StartOfDayMapper(input_format="%Y-%m-%d"),
     ),
-    max_active_runs=4,
+    max_active_runs=1,
     is_paused_upon_creation=False,
     default_args=TASK_DEFAULTS,
     tags=["marts", "daily"],
 ):
 
     @task(pool=BUILD_POOL)
-    def build(name: str, partition_key: str | None = None) -> None:
+    def build(name: str, partition_key: str | None = None, dag_run=None) -> None:
         from pipelines.build import build_table
 
-        report = build_table(Settings.load(), name, days=[partition_day(partition_key)])
-        log.info("%s: %d rows for %s in %.1f s", report.table, report.rows, partition_key, report.seconds)
+        day = partition_day(partition_key)
+        report = build_table(Settings.load(), name, days=[day] if dag_run.run_type == "manual" else None)
+        log.info("%s: %d rows, days %s, in %.1f s", name, report.rows, ", ".join(map(str, report.days)), report.seconds)
 
     chain(*(build.override(task_id=name.removeprefix("marts."), outlets=[table(name)])(name) for name in mart_order()))

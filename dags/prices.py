@@ -5,7 +5,7 @@
 cannot be reached falls back to its last good file.
 
 **Fills** `landing/<feed>/day=<day>/`, `core.price_quote`, `core.price` and `core.model`; prices that look like unit slips go to
-`core.quarantine`. Emits an asset event for every day whose calls must be costed again, which starts `marts`.
+`core.quarantine`. Emits an asset event for its day, which starts `marts`; they find out which days the prices touch.
 
 **Re-run** as often as you like: a price that did not change adds no row. A folder of dated snapshots is brought in
 with `flywheel ingest`; *Trigger → Backfill* fills days whose files have already landed. A run without its day is

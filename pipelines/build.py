@@ -15,12 +15,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 from pipelines import gate
-from pipelines.contracts import Contract, contract, literal, tables
+from pipelines.contracts import Contract, contract, tables
 from pipelines.engine import connect, write
 from pipelines.errors import NotConfigured, StopTheLine
+from pipelines.follow import announcement, follow, recover, results
 from pipelines.lake import Lake, Snapshot
 from pipelines.settings import ROOT, Settings
 from pipelines.stage import Report, silent, write_days
@@ -69,14 +69,13 @@ def build_table(settings: Settings, table: str, days: Iterable[date] | None = No
     if not promised.sql_path.is_file() or not table.startswith("marts."):
         raise NotConfigured(f"{table} is not built from SQL: there is no warehouse/{table.replace('.', '/')}.sql; marts: {', '.join(mart_order())}")
     lake, started = Lake(settings), time.monotonic()
+    recover(lake, table)
     done = BuildReport(table)
     if promised.partition is None:
         done.rows = _build_whole(settings, lake, promised, force=days is not None)
     else:
         prints = fingerprints(settings, lake, promised)
-        built = {date.fromisoformat(k.removeprefix(BUILT)): v for k, v in lake.table(table).properties.items() if k.startswith(BUILT)}
-        stale = sorted(d for d in prints.keys() | built.keys() if prints.get(d) != built.get(d))
-        todo = stale if days is None else sorted(set(days))
+        todo = _stale(lake, table, prints) if days is None else sorted(set(days))
         sizes = {d: n for d, (_, n) in _input_files(lake, promised).items()}
         for run in _runs(todo, sizes):
             report(f"{table}: {run[0]} … {run[-1]}", None)
@@ -93,8 +92,12 @@ def stale_days(settings: Settings, table: str) -> list[date]:
     """Days of a mart whose inputs are others than when it was last built."""
     lake, promised = Lake(settings), contract(table)
     prints = fingerprints(settings, lake, promised)
-    built = {k.removeprefix(BUILT): v for k, v in lake.table(table).properties.items() if k.startswith(BUILT)}
-    return sorted({d for d, p in prints.items() if built.get(d.isoformat()) != p} | {date.fromisoformat(d) for d in built if date.fromisoformat(d) not in prints})
+    return _stale(lake, table, prints)
+
+
+def _stale(lake: Lake, table: str, prints: dict[date, str]) -> list[date]:
+    built = {date.fromisoformat(k.removeprefix(BUILT)): v for k, v in lake.table(table).properties.items() if k.startswith(BUILT)}
+    return sorted(d for d in prints.keys() | built.keys() if prints.get(d, "nothing") != built.get(d))
 
 
 def fingerprints(settings: Settings, lake: Lake, promised: Contract) -> dict[date, str]:
@@ -184,10 +187,13 @@ def _build_days(settings: Settings, lake: Lake, promised: Contract, days: list[d
                 con, f"select {', '.join(promised.typed())} from ({sql})", f"cast({column} as date)", days, scratch / uuid.uuid4().hex,
                 run=lambda q: _run(con, promised, q, bound), report=report, doing=f"building {promised.table}",
             )
-        paths = [str(p) for p, _ in staged]
-        audit = gate.audit(settings, promised, paths, batch=f"{days[0]}..{days[-1]}") if paths else None
+        name, paths = uuid.uuid4().hex, [str(p) for p, _ in staged]
+        audit = gate.audit(settings, promised, paths, batch=f"{days[0]} to {days[-1]}") if paths else None
+        steps = [results(lake, audit, scratch)] if audit else []
         add = [lake.upload(p, promised.table, d) for p, d in staged]
-        lake.commit(seen, add, seen.of(days), properties={f"{BUILT}{d}": prints.get(d, "") for d in days if d in prints})
+        marks = {f"{BUILT}{d}": prints.get(d, "nothing") for d in days}
+        lake.commit(seen, add, seen.of(days), properties={**marks, **announcement(name, steps)})
+        follow(lake, promised.table, name, steps)
         rows = audit.rows if audit else 0
 
     try:
@@ -216,8 +222,11 @@ def _build_whole(settings: Settings, lake: Lake, promised: Contract, force: bool
                 write(con, path, f"select {', '.join(promised.typed())} from ({_select(promised)})")
             except Exception as error:
                 raise StopTheLine(f"{promised.sql_path.relative_to(ROOT)} does not run: {error}") from error
-        audit = gate.audit(settings, promised, [str(path)], batch=basis)
-        lake.commit(seen, [lake.upload(path, promised.table)], seen.files, properties={"flywheel.basis": basis})
+        audit = gate.audit(settings, promised, [str(path)], batch="whole")
+        name, steps = uuid.uuid4().hex, [results(lake, audit, scratch)]
+        add = [lake.upload(path, promised.table)]
+        lake.commit(seen, add, seen.files, properties={"flywheel.basis": basis, **announcement(name, steps)})
+        follow(lake, promised.table, name, steps)
         rows = audit.rows
 
     try:
@@ -240,5 +249,3 @@ def _run(con, promised: Contract, query: str, bound: dict[str, object]) -> None:
     except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.ConversionException, duckdb.OutOfRangeException) as error:
         raise StopTheLine(f"{promised.sql_path.relative_to(ROOT)} does not run: {error}") from error
 
-
-__all__ = ["BuildReport", "Path", "build_all", "build_table", "fingerprints", "literal", "mart_order", "stale_days"]

@@ -5,6 +5,7 @@ Importing this module imports Great Expectations, which takes seconds: `pipeline
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import re
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
 
+import duckdb_sqlalchemy
 import great_expectations as gx
 import great_expectations.expectations as gxe
 import sqlalchemy as sa
-from duckdb_sqlalchemy import ConnectionWrapper
 from great_expectations.core.metric_domain_types import MetricDomainTypes
 from great_expectations.core.metric_function_types import MetricPartialFunctionTypes
 from great_expectations.core.run_identifier import RunIdentifier
@@ -47,7 +48,10 @@ if TYPE_CHECKING:
 KEPT_RUNS = 30
 """Validation results kept of each table, for the Data Docs."""
 
+# It logs what went wrong with the values it went wrong on; `gate.audit` says it without them.
 logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
+# The two packages together keep DuckDB's module alive past the interpreter's end, which then prints a page about leaks.
+atexit.register(vars(duckdb_sqlalchemy).clear)
 
 
 class BrokenCount(TableMetricProvider):
@@ -143,7 +147,7 @@ def validate(con: duckdb.DuckDBPyConnection, view: str, expected: gx.Expectation
         create_temp_table=False,
         # The engine is the open DuckDB itself, with its limits, macros and file systems, not another one of that URL.
         kwargs={
-            "creator": lambda: ConnectionWrapper(opened[0].cursor()),
+            "creator": lambda: duckdb_sqlalchemy.ConnectionWrapper(opened[0].cursor()),
             "isolation_level": "AUTOCOMMIT",
             "skip_autocommit_rollback": True,
         },

@@ -108,13 +108,14 @@ def fetch(url: str, cache_dir: Path, *, max_bytes: int = 64 * 2**20, timeout_s: 
     return FetchedFile(path, quoted_at, is_new=is_new, is_stale=False)
 
 
-def snapshots(folder: str) -> list[tuple[str, datetime]]:
+def snapshots(folder: str | os.PathLike[str]) -> list[tuple[str, datetime]]:
     """Snapshots of a feed in a folder (a path or any fsspec URL), oldest first, with the time each was taken (UTC).
 
     A name starts with the day, and may go on with the time: `2024-10-12.json.gz`, `2024-10-12T0630.json`, `2024-10-12-b.json`.
     A day alone means its last second, so that nothing counts as known before it can have been. Other files are left out, with a
     warning. Raises `NotConfigured` when there is no snapshot.
     """
+    folder = os.fspath(folder)
     fs, root = fsspec.core.url_to_fs(folder)
     found, left_out = [], []
     for path in sorted(fs.ls(root, detail=False)) if fs.isdir(root) else []:

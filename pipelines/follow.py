@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from pipelines.contracts import contract, quoted
 from pipelines.engine import connect, parquet_list, write
+from pipelines.gate import RESULTS, Audit
 from pipelines.lake import FileEntry, Lake, Snapshot
 
 log = logging.getLogger(__name__)
@@ -34,9 +35,17 @@ def replacement(lake: Lake, table: str, staged: list[tuple[Path, date | str | No
     return {
         "table": table,
         "add": [lake.upload(path, table, partition) for path, partition in staged],
+        # A copy: several steps may share one list.
         "drop": lake.upload(Path(shutil.copy(drop, drop.with_name(f"{uuid.uuid4().hex}.parquet"))), table, "_drop") if drop else None,
         "on": on,
     }
+
+
+def results(lake: Lake, audit: Audit, folder: Path) -> dict:
+    """The step that keeps what an audit found, in the place of what the same batch was found to be before."""
+    staged = audit.write(folder / f"{uuid.uuid4().hex}.parquet")
+    drop = Path(shutil.copy(staged, folder / f"{uuid.uuid4().hex}.parquet"))
+    return replacement(lake, RESULTS, [(staged, None)], drop, {"batch": "batch", "target_table": "target_table"})
 
 
 def announcement(name: str, steps: list[dict]) -> dict[str, str]:

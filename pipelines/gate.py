@@ -23,7 +23,6 @@ from pipelines.settings import Settings
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationValidationResult
 
-    from pipelines.lake import Lake
 
 RESULTS = "core.gate_result"
 ROWS_AS_STAGED = "rows_as_staged"
@@ -89,10 +88,6 @@ class Audit:
         path.parent.mkdir(parents=True, exist_ok=True)
         duckdb.execute(f"copy ({self.rows_sql}) to {literal(str(path))} (format parquet)")
         return path
-
-    def keep(self, lake: Lake, folder: Path) -> None:
-        """Add the results to core.gate_result, staging them in `folder`."""
-        lake.append(RESULTS, [(self.write(folder / f"gate-{self.batch}.parquet"), None)])
 
 
 class BatchRefused(PromiseBroken):

@@ -6,6 +6,7 @@ tables (content, quarantine, ledger); a run that died in between is finished by 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 import threading
@@ -20,10 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import gate
-from pipelines.contracts import literal, quoted
+from pipelines.contracts import contract, literal, quoted
 from pipelines.engine import connect, parquet_list, write
 from pipelines.errors import NotConfigured, PromiseBroken
-from pipelines.follow import announcement, follow, recover, replacement
+from pipelines.follow import announcement, follow, recover, replacement, results
 from pipelines.lake import FileEntry, Lake, Snapshot
 from pipelines.land import Landed, land, landed_day, landed_paths
 from pipelines.readable import readable
@@ -151,6 +152,8 @@ def _ingest_batch(
     settings: Settings, lake: Lake, source: str, format: str, target: str, batch: list[str], report: Report
 ) -> IngestReport:
     table, name = f"core.{target}", uuid.uuid4().hex
+    # Told by its files, so that the same batch has the same label in every run.
+    label = f"{source} {landed_day(batch[0])} {hashlib.sha256(' '.join(batch).encode()).hexdigest()[:12]}"
     scratch = settings.scratch / name
     scratch.mkdir(parents=True)
     try:
@@ -163,7 +166,7 @@ def _ingest_batch(
             outcome: list[IngestReport] = []
             lake.settle(
                 table,
-                lambda seen: outcome.append(_publish(settings, lake, seen, staged, source, format, target, scratch, name, report)),
+                lambda seen: outcome.append(_publish(settings, lake, seen, staged, source, format, target, scratch, name, label, report)),
             )
         return outcome[-1]
     finally:
@@ -182,7 +185,7 @@ def _judge(con: duckdb.DuckDBPyConnection, staged: Staged) -> None:
 
 
 def _publish(
-    settings: Settings, lake: Lake, seen: Snapshot, staged: Staged, source: str, format: str, target: str, scratch: Path, name: str,
+    settings: Settings, lake: Lake, seen: Snapshot, staged: Staged, source: str, format: str, target: str, scratch: Path, name: str, label: str,
     report: Report,
 ) -> IngestReport:
     """Decide against what the table holds now, write what stays, audit it, and commit."""
@@ -198,7 +201,7 @@ def _publish(
     report(f"{source}: auditing", None)
     audits = []
     if staged_files:
-        audits.append(gate.audit(settings, promised, [str(p) for p, _ in staged_files], batch=name, expected_rows=expected))
+        audits.append(gate.audit(settings, promised, [str(p) for p, _ in staged_files], batch=label, expected_rows=expected))
     steps: list[dict] = []
     if target in CONTENT:
         content = write_content(settings, staged, target, format, folder, report)
@@ -212,6 +215,7 @@ def _publish(
     done, counted = _count(con, staged, source, format, table, folder)
     steps += [replacement(lake, t, [(p, None)] if p else [], done_list, {"landing_file": "landing_file", "target_table": "target_table"})
                for t, p, done_list in done]
+    steps += [results(lake, audit, folder) for audit in audits]
     add = [lake.upload(path, table, day) for path, day in staged_files]
     remove, rewritten = _without(con, lake, seen, losers, promised, folder)
     lake.commit(
@@ -219,8 +223,6 @@ def _publish(
     )
     follow(lake, table, name, steps)
     counted.days = sorted({*days, *(d for d in losers.values() if d)})
-    for audit in audits:
-        audit.keep(lake, folder)
     return counted
 
 
@@ -315,7 +317,7 @@ def _count(
     cost = "reported_cost_usd" if "reported_cost_usd" in promised.names else "null"
     ledger = write(
         con, folder / "ledger.parquet",
-        f"""with record as (
+        f"""select {", ".join(contract("core.landing_file").typed())} from (with record as (
             select landing_file, count(*) as records, count(*) filter (is_context) as context,
                 count(*) filter (pos in (select pos from bad)) as bad,
                 count(*) filter (pos in (select pos from excluded) and pos not in (select pos from bad) and pos not in (select pos from held)) as duplicate,
@@ -335,7 +337,7 @@ def _count(
             case when f.landing_file = (select min(landing_file) from _file_facts) then (select n from superseded) else 0 end as superseded_count,
             coalesce(bad, 0) + coalesce(lines, 0) as quarantined_count,
             cast(coalesce(cost, 0) as decimal(38, 12)) as reported_cost_usd
-        from _file_facts f left join record using (landing_file) left join bad_line using (landing_file)""",
+        from _file_facts f left join record using (landing_file) left join bad_line using (landing_file))""",
     )
     files = write(con, folder / "files.parquet", f"select landing_file, {literal(table)} as target_table from _file_facts")
     total = con.execute(

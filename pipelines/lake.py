@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import fsspec
@@ -209,6 +209,31 @@ class Lake:
                     tx.remove_properties(key)
             except CommitFailedException as error:
                 raise Conflict(str(error)) from error
+
+    def expire(self, name: str, before: datetime) -> int:
+        """Expire snapshots older than `before`, but never the current one; returns how many."""
+        table = self.table(name)
+        old = [s for s in table.snapshots() if s.timestamp_ms < before.timestamp() * 1000]
+        current = table.current_snapshot()
+        old = [s for s in old if current and s.snapshot_id != current.snapshot_id]
+        if old:
+            table.maintenance.expire_snapshots().by_ids([s.snapshot_id for s in old]).commit()
+        return len(old)
+
+    def all_files(self, name: str) -> set[str]:
+        """Paths, without scheme, of the data files of every snapshot that is kept."""
+        table = self.table(name)
+        known: set[str] = set()
+        seen: set[str] = set()
+        for snapshot in table.snapshots():
+            for manifest in snapshot.manifests(table.io):
+                if manifest.manifest_path not in seen:
+                    seen.add(manifest.manifest_path)
+                    known |= {
+                        fsspec.core.url_to_fs(entry.data_file.file_path)[1]
+                        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
+                    }
+        return known
 
     def readable(self, path: str) -> bool:
         fs, inner = fsspec.core.url_to_fs(path)

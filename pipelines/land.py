@@ -57,7 +57,8 @@ def origins(url: str, day: date | None = None) -> tuple[AbstractFileSystem, list
     Raises `RetryLater` when the store cannot be reached and `NotConfigured` when nothing can ever match. A folder or a
     glob with no file in it is an empty list: a day without calls is no fault.
     """
-    if "{day}" in url:
+    dated = "{day}" in url
+    if dated:
         if day is None:
             raise NotConfigured(f"{redacted(url)} needs a day")
         url = url.replace("{day}", day.isoformat())
@@ -72,6 +73,8 @@ def origins(url: str, day: date | None = None) -> tuple[AbstractFileSystem, list
             found = fs.find(path)
         elif fs.exists(path):
             found = [path]
+        elif dated:
+            found = []
         else:
             raise NotConfigured(f"there is nothing at {redacted(url)}")
     except (OSError, TimeoutError) as error:

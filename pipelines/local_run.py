@@ -8,6 +8,7 @@ client would; nothing here imports Airflow.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -26,6 +27,7 @@ from types import FrameType
 from typing import IO, Any
 
 import httpx
+import psutil
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -183,7 +185,8 @@ class LocalAirflow:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self.environment(),
-                start_new_session=True,  # Ctrl-C reaches us alone, and a component's children die with its group
+                start_new_session=True,  # Ctrl-C reaches us alone
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
                 pass_fds=[self._lock.fileno()] if self._lock else [],
             )
 
@@ -200,7 +203,7 @@ class LocalAirflow:
             # The scheduler's tasks talk to the API server to the last: it goes after them, and has nothing to finish.
             for name in ("scheduler", "dag-processor", "db", "api-server"):
                 if process := self._processes.pop(name, None):
-                    _end_group(process, 1 if name == "api-server" else STOP_SECONDS)
+                    _end(process, 1 if name == "api-server" else STOP_SECONDS)
         if self._lock:
             self._lock.close()
 
@@ -318,7 +321,7 @@ class LocalAirflow:
             headers={"Accept": "application/x-ndjson"},
         )
         records = [json.loads(line) for line in answer.text.splitlines() if line.startswith("{")]
-        lines = [_log_line(record) for record in records if record.get("level")]
+        lines = [_log_line(record) for record in records if record.get("level") and not record["event"].startswith("::")]
         return "\n".join(lines[-LOG_TAIL_LINES:]) or f"(no log; see {self.home / 'logs'})"
 
 
@@ -518,14 +521,29 @@ def _lines(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
 
 
-def _end_group(process: subprocess.Popen[bytes], patience_s: float) -> None:
-    """Ask the component to end; kill it and all it started if it does not in time, or on a second Ctrl-C."""
+def _end_with_parent() -> None:
+    """Have Linux send this process SIGTERM when the one that started it is gone, also by SIGKILL."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def _end(process: subprocess.Popen[bytes], patience_s: float) -> None:
+    """Ask the component to end; kill what it started and what will not end in time, or at once on a second Ctrl-C."""
+    started = _descendants(process.pid)  # tasks lead process groups of their own
     with contextlib.suppress(subprocess.TimeoutExpired, KeyboardInterrupt):
         process.terminate()
         process.wait(patience_s)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    for survivor in {*started, *_descendants(process.pid)}:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            survivor.kill()
+    process.kill()
     process.wait()
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children(recursive=True)
+    return []
 
 
 class _Terminated(KeyboardInterrupt):

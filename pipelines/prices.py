@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 import uuid
@@ -16,7 +17,7 @@ from pipelines import feeds, gate
 from pipelines.contracts import contract, literal, quoted
 from pipelines.engine import connect, write
 from pipelines.errors import NotConfigured, StopTheLine
-from pipelines.follow import announcement, follow, recover, replacement
+from pipelines.follow import announcement, follow, recover, replacement, results
 from pipelines.ingest import IngestReport
 from pipelines.lake import Lake, Snapshot
 from pipelines.land import land, landed_day, landed_paths
@@ -114,21 +115,21 @@ def _read_snapshots(settings: Settings, lake: Lake, feed: str, format: str, sql:
             rows = pq.read_metadata(path).num_rows
             if rows == 0:
                 raise StopTheLine(f"{feed}: {len(todo)} snapshots hold no price at all as {format}; is it another feed's format?")
-            audit = gate.audit(settings, promised, [str(path)], batch=name, expected_rows=rows)
+            label = f"{feed} {landed_day(todo[0])} {hashlib.sha256(' '.join(todo).encode()).hexdigest()[:12]}"
+            audit = gate.audit(settings, promised, [str(path)], batch=label, expected_rows=rows)
             ledger = write(con, scratch / "ledger.parquet", f"""
-                select f.landing_file, 'core.price_quote' as target_table, {literal(feed)} as source, {literal(format)} as source_format,
+                select {", ".join(contract("core.landing_file").typed())} from (select f.landing_file, 'core.price_quote' as target_table, {literal(feed)} as source, {literal(format)} as source_format,
                     cast(f.quoted_at as date) as landed_day, b.byte_count, cast(1 as bigint) as line_count, count(q.landing_file) as record_count,
                     cast(0 as bigint) as context_count, count(q.landing_file) as kept_count, cast(0 as bigint) as duplicate_count,
                     cast(0 as bigint) as superseded_count, cast(0 as bigint) as quarantined_count, cast(0 as decimal(38, 12)) as reported_cost_usd
                 from _snapshot f join (select unnest($files) as local, unnest($sizes) as byte_count) b using (local)
-                left join read_parquet({literal(str(path))}) q using (landing_file) group by all""",
+                left join read_parquet({literal(str(path))}) q using (landing_file) group by all)""",
                 {"files": [str(p) for p in local], "sizes": [p.stat().st_size for p in local]})
             files = write(con, scratch / "files.parquet", "select landing_file, 'core.price_quote' as target_table from _snapshot")
-            steps = [replacement(lake, "core.landing_file", [(ledger, None)], files, {"landing_file": "landing_file", "target_table": "target_table"})]
+            steps = [results(lake, audit, scratch), replacement(lake, "core.landing_file", [(ledger, None)], files, {"landing_file": "landing_file", "target_table": "target_table"})]
             add = [lake.upload(path, table, feed)]
         lake.settle(table, lambda seen: lake.commit(seen, add, properties=announcement(name, steps)))
         follow(lake, table, name, steps)
-        audit.keep(lake, scratch)
         return rows
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -164,7 +165,7 @@ def _write_book_table(settings: Settings, lake: Lake, seen: Snapshot, table: str
             select = promised.sql_path.read_text().strip().rstrip(";")
             partition = promised.partition
             whole = write(con, scratch / "whole.parquet", f"select {', '.join(promised.typed())} from ({select})")
-            gate.audit(settings, promised, [str(whole)], batch=basis)
+            audit = gate.audit(settings, promised, [str(whole)], batch="all quotes")
             staged: list[tuple[Path, str | None]] = [(whole, None)]
             if partition:
                 values = [r[0] for r in con.execute(f"select distinct {quoted(partition.column)} from read_parquet({literal(str(whole))})").fetchall()]
@@ -173,7 +174,9 @@ def _write_book_table(settings: Settings, lake: Lake, seen: Snapshot, table: str
                     for n, value in enumerate(values)
                 ]
             name = uuid.uuid4().hex
-            steps = [_quarantined(lake, con, scratch)] if table == "core.price" else []
+            steps = [results(lake, audit, scratch)]
+            if table == "core.price":
+                steps.append(_quarantined(lake, con, scratch))
         lake.commit(
             seen, [lake.upload(p, table, v) for p, v in staged], seen.files,
             properties={"flywheel.basis": basis, **announcement(name, steps)},

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     memory_limit: str = Field("1GB", description="What DuckDB may hold in memory before it spills to <home>/spill")
     threads: int | None = Field(None, description="DuckDB threads; default one a core")
     window_days: int = Field(7, ge=1, description="Formats that spread a call over several files read this many days of landing")
-    max_line_bytes: int = Field(64 * 2**20, le=64 * 2**20, description="A longer line is quarantined")
+    max_line_bytes: int = Field(16 * 2**20, le=16 * 2**20, description="A longer line is quarantined")
     max_file_bytes: int = Field(512 * 2**30, description="A file that unpacks to more is refused")
     max_expansion: int = Field(300, description="A packed file that grows more than this many times is refused as a bomb")
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SQL = ROOT / "warehouse" / "simulate"
+FORMATS = tuple(line.split(",")[0] for line in (SQL / "format.csv").read_text().splitlines()[1:])
 CHUNK_CALLS = 50_000
 MEMORY_MB = 1500
 DAILY_GROWTH = 1.004
@@ -384,7 +385,6 @@ def load_world(con: duckdb.DuckDBPyConnection, formats: Sequence[str], day: date
 
 def draw_calls(con: duckdb.DuckDBPyConnection, chunk: Chunk) -> None:
     """Fill simulate_call with one chunk of latent truth."""
-    con.execute(f"set variable day = date '{chunk.day}'")
     con.execute(
         "create or replace table simulate_call as " + sql("call"),
         {"chunk_no": chunk.number, "calls": chunk.calls, "day": chunk.day},

@@ -38,7 +38,7 @@ CONTENT = {"inference": "core.inference_content"}
 FRAME = ("landing_file", "landing_row", "record_kind", "unreadable")
 PSEUDONYMS = {"user_id": "true", "rater_id": "coalesce(rater_kind, 'user') = 'user'"}
 """Columns that a keyed hash replaces, and where; an evaluator's name is no personal data."""
-ROW_GROUP_BYTES = 48 * 2**20
+ROW_GROUP_BYTES = 32 * 2**20
 
 
 @dataclass
@@ -86,24 +86,16 @@ def stage(
     sql = format_sql(settings, target, format)
     promised = contract(f"core.{target}")
     raw = scratch / f"{target}.raw.parquet"
-    described = [row[0] for row in _run(con, settings, target, format, f"describe select * from ({sql})", files)]
-    if unknown := {"landing_file"} - set(described):
-        raise NotConfigured(f"{settings.staging_sql(target, format)}: the select gives no {', '.join(unknown)}")
-    content = contract(CONTENT[target]).names if target in CONTENT else []
-    if foreign := set(described) - set(promised.names) - set(content) - set(FRAME):
-        raise NotConfigured(
-            f"{settings.staging_sql(target, format)}: {', '.join(sorted(foreign))} is no column of {promised.table} (schemas/core/{target}.yml)"
-        )
-    columns = [name for name in described if name in promised.names or name in FRAME]
-    has_row = "landing_row" in described
-    copy = (
-        f"copy (select {', '.join(map(quoted, columns))} from ({sql})) to {literal(str(raw))} (format parquet, compression lz4)"
-    )
     keys = _declared_keys(sql)
     files[:] = [take_apart(settings, f, scratch, keys) if f.suspicious else f for f in files]
     while True:
         try:
-            _watched(con, lambda: _run(con, settings, target, format, copy, files), report, f"{source}: reading {target}")
+            # A select may look at the files already to know its columns, so a broken line can show here too.
+            described = [row[0] for row in _run(con, settings, target, format, f"describe select * from ({sql})", files)]
+            columns = _columns(settings, target, format, promised, described)
+            copy = f"copy (select {', '.join(map(quoted, columns))} from ({sql})) to {literal(str(raw))} (format parquet, compression lz4)"
+            _watched(con, lambda q=copy: _run(con, settings, target, format, q, files), report, f"{source}: reading {target}")
+            has_row = "landing_row" in described
             suspects = _miscounted(con, raw, files, has_row)
             fault = f"the select gives no row for some lines of {len(suspects)} files; every line must give at least one"
         except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.OutOfRangeException) as error:
@@ -118,6 +110,18 @@ def stage(
             log.info("%s: %s needs the line-wise path", source, file.landing_file)
             report(f"{source}: taking apart {Path(file.landing_file).name[:12]}", None)
             files[files.index(file)] = take_apart(settings, file, scratch, keys)
+
+
+def _columns(settings: Settings, target: str, format: str, promised: Contract, described: list[str]) -> list[str]:
+    """The columns of the narrow pass; refuses a select that lacks its frame or gives what no contract knows."""
+    if "landing_file" not in described:
+        raise NotConfigured(f"{settings.staging_sql(target, format)}: the select gives no landing_file")
+    content = contract(CONTENT[target]).names if target in CONTENT else []
+    if foreign := set(described) - set(promised.names) - set(content) - set(FRAME):
+        raise NotConfigured(
+            f"{settings.staging_sql(target, format)}: {', '.join(sorted(foreign))} is no column of {promised.table} (schemas/core/{target}.yml)"
+        )
+    return [name for name in described if name in promised.names or name in FRAME]
 
 
 def _declared_keys(sql: str) -> list[str]:
@@ -248,7 +252,8 @@ def write_days(
     several days are parted by DuckDB in the same single pass.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    level = ", compression_level 1" if heavy else ""
+    # Text fills row groups by weight, not by number: 100,000 conversations are more than the memory limit.
+    level = f", compression_level 1, row_group_size_bytes {ROW_GROUP_BYTES}" if heavy else ""
     con.execute("set preserve_insertion_order = false")
     try:
         if len(days) <= 1:

@@ -41,10 +41,18 @@ SERVED_BY = [
     (r"", ["openai/chat", "openai/responses", "openai/embeddings"]),
 ]
 CLASSES = [
-    "input_uncached_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "input_audio_tokens",
-    "input_image_tokens", "output_text_tokens", "reasoning_tokens", "output_audio_tokens", "output_image_tokens",
+    "input_uncached_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "input_audio_tokens",
+    "input_image_tokens",
+    "output_text_tokens",
+    "reasoning_tokens",
+    "output_audio_tokens",
+    "output_image_tokens",
     "web_search_requests",
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,8 @@ def grade(path: Path = KEY) -> list[Graded]:
 def main() -> None:
     graded = grade(Path(sys.argv[1]) if len(sys.argv) > 1 else KEY)
     count = Counter(g.verdict for g in graded)
-    print(f"{len(graded)} bodies with an answer: {count['own']} as their own provider, {count['another']} as another, {count['none']} unmatched")
+    verdicts = f"{count['own']} as their own provider, {count['another']} as another, {count['none']} unmatched"
+    print(f"{len(graded)} bodies with an answer: {verdicts}")
     print("notes:", dict(Counter(g.note for g in graded if g.note)))
     for g in graded:
         if g.verdict != "own":

@@ -77,7 +77,7 @@ def test_a_backfill_of_three_days_fills_three_days(flywheel, since):
         rows = con.execute(
             "select count(*), count(distinct started_at::date) from core.inference where started_at >= ?", [day(1)]
         ).fetchone()
-        costed = con.execute("select count(*) from marts.call_cost where call_day >= ?", [day(1)]).fetchone()
+        costed = con.execute("select count(*) from marts.call_cost where started_at >= ?", [day(1)]).fetchone()
     assert rows is not None
     assert rows[0] > 0
     assert rows[1] == 3
@@ -91,6 +91,7 @@ def test_a_run_without_its_day_is_refused_and_not_retried(flywheel, since):
     assert states(flywheel, since, "inference_logs") == {
         **dict.fromkeys(FORMATS, ("failed", 1)),
         "announce": ("skipped", 1),
+        "complete": ("upstream_failed", 0),
     }
     failed = next(task for task in flywheel.airflow.tasks(since) if task["state"] == "failed")
     assert "StopTheLine: this run has no day to fill (partition key None)" in flywheel.airflow.log_tail(failed)
@@ -108,6 +109,7 @@ def test_a_broken_source_fails_the_run_and_keeps_nothing_from_the_marts(flywheel
         "litellm": ("success", 1),
         "anthropic": ("failed", 1),
         "announce": ("success", 1),
+        "complete": ("upstream_failed", 0),
     }
     marts = ended(flywheel, since, "marts")
     assert (str(day(4)), "success") in {(run["partition_key"], run["state"]) for run in marts}

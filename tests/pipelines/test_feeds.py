@@ -73,7 +73,10 @@ def test_not_modified_saves_the_transfer(publisher, tmp_path):
     first = fetch(publisher.url, tmp_path)
     publisher.answer = says(b"", 304)
     second = fetch(publisher.url, tmp_path)
-    assert (publisher.asked[1]["if-none-match"], publisher.asked[1]["if-modified-since"]) == ('"v1"', "Mon, 01 Jan 2024 00:00:00 GMT")
+    assert (publisher.asked[1]["if-none-match"], publisher.asked[1]["if-modified-since"]) == (
+        '"v1"',
+        "Mon, 01 Jan 2024 00:00:00 GMT",
+    )
     assert (second.path, second.quoted_at, second.is_new, second.is_stale) == (first.path, first.quoted_at, False, False)
 
 
@@ -183,7 +186,14 @@ def test_no_secret_in_log_or_error(answer, publisher, tmp_path, caplog):
 
 
 def test_snapshots_of_a_folder_oldest_first(tmp_path, caplog):
-    names = ["2024-10-12.json.gz", "2024-10-05.json", "2024-10-12T0630.json.zst", "2024-10-12-b.json", "readme.md", "2024-13-01.json"]
+    names = [
+        "2024-10-12.json.gz",
+        "2024-10-05.json",
+        "2024-10-12T0630.json.zst",
+        "2024-10-12-b.json",
+        "readme.md",
+        "2024-13-01.json",
+    ]
     for name in names:
         (tmp_path / name).touch()
     with caplog.at_level(logging.WARNING):

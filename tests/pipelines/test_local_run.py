@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from pipelines.errors import StopTheLine
-from pipelines.local_run import LocalAirflow, _end_group, _log_line, _settings_env, free_port
+from pipelines.local_run import LocalAirflow, _end, _log_line, _settings_env, free_port
 from pipelines.settings import Settings, Source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,11 +76,11 @@ def test_tasks_see_the_sources_given_on_the_command_line(tmp_path, monkeypatch):
 
 def test_ending_a_component_ends_what_it_started_even_if_it_will_not(tmp_path):
     pids = tmp_path / "pids"
-    script = f"trap '' TERM; sleep 600 & echo $! $$ > {pids}; wait"
+    script = f"trap '' TERM; setsid sleep 600 & echo $! $$ > {pids}; wait"
     process = subprocess.Popen(["sh", "-c", script], start_new_session=True)
     while not pids.exists() or len(pids.read_text().split()) < 2:
         time.sleep(0.01)
-    _end_group(process, patience_s=0.2)
+    _end(process, patience_s=0.2)
     time.sleep(0.1)
     alive = [pid for pid in map(int, pids.read_text().split()) if psutil.pid_exists(pid)]
     assert [pid for pid in alive if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE] == []
@@ -122,4 +122,4 @@ def test_sigterm_in_mid_work_leaves_no_process_behind(tmp_path):
     child.send_signal(signal.SIGTERM)
     rest = child.communicate(timeout=40)[0]
     assert child.returncode == 128 + signal.SIGTERM, rest
-    assert [process for process in started if process.is_running()] == []
+    assert [process for process in started if process.is_running() and process.status() != psutil.STATUS_ZOMBIE] == []

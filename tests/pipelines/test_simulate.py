@@ -192,11 +192,8 @@ def read_anthropic(r: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def read_bedrock(r: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
-    i, o = r["input"], r["output"] or {"outputTokenCount": 0}
-    yield (
-        f"bedrock:{r['requestId']}", i["inputTokenCount"] or 0, i["cacheReadInputTokenCount"] or 0, i["cacheWriteInputTokenCount"] or 0, 0,
-        o["outputTokenCount"], 0,
-    )  # fmt: skip
+    counts = [r["input"][f"{key}TokenCount"] or 0 for key in ("input", "cacheReadInput", "cacheWriteInput")]
+    yield f"bedrock:{r['requestId']}", *counts, 0, (r["output"] or {"outputTokenCount": 0})["outputTokenCount"], 0
 
 
 def read_helicone(r: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
@@ -220,8 +217,7 @@ def read_tensorzero(r: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
         r["provider_cache_write_input_tokens"],
     )
     if isinstance(asked, int):
-        uncached = asked if r["model_provider_name"] == "anthropic" else asked - cached - written
-        yield f"tensorzero:{r['id']}", uncached, cached, written, 0, r["output_tokens"], 0
+        yield f"tensorzero:{r['id']}", asked - cached - written, cached, written, 0, r["output_tokens"], 0
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -368,7 +364,7 @@ def test_feedback_is_biased_late_and_told_once(dirty: Path, calls: list[dict[str
     assert all(s["target_id"] in truth for s in signals if s["target_kind"] == "call")
     assert all(s["given_at"] >= truth[s["target_id"]]["finished_at"] for s in signals if s["target_kind"] == "call")
     written = {
-        "feedback": {r["feedback_id"] for r in records(dirty, "feedback")},
+        "feedback": {r["id"] for r in records(dirty, "feedback")},
         "langfuse": {r["id"] for r in records(dirty, "langfuse", "scores")},
         "tensorzero": {r["id"] for r in records(dirty, "tensorzero", "feedback")},
     }

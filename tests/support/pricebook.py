@@ -34,12 +34,14 @@ def connection() -> duckdb.DuckDBPyConnection:
 def build(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     """Fill core.price_quote and all that is made from it."""
     for table in TABLES:
-        con.execute(f"create or replace table {table} as {(ROOT / 'warehouse' / table.replace('.', '/')).with_suffix('.sql').read_text()}")
+        con.execute(
+            f"create or replace table {table} as {(ROOT / 'warehouse' / table.replace('.', '/')).with_suffix('.sql').read_text()}"
+        )
     return con
 
 
 def book(drawn: str, **columns: Any) -> duckdb.DuckDBPyConnection:
-    """Price tables from drawn quotes, one a line: day, feed, model, then `class=USD per million`, from `from:day`, until `to:day`.
+    """Price tables from drawn quotes, one a line: day, feed, model, then `class=USD per million`, `from:day`, `to:day`.
 
     Every snapshot of a feed is one file. A model alone is listed without a price. `columns` go into every row.
     """
@@ -60,7 +62,9 @@ def book(drawn: str, **columns: Any) -> duckdb.DuckDBPyConnection:
                 f"insert into staging.price ({', '.join(row)}) values ({', '.join('?' * len(row))})",
                 list(row.values()),
             )
-    con.execute("insert into staging.price_file select distinct landing_file, split_part(landing_file, '/', 2) from staging.price")
+    con.execute(
+        "insert into staging.price_file select distinct landing_file, split_part(landing_file, '/', 2) from staging.price"
+    )
     return build(con)
 
 
@@ -79,7 +83,8 @@ def pages(con: duckdb.DuckDBPyConnection) -> list[str]:
         con,
         """
         select feed_model, token_class, cast(cast(price_usd_per_unit * 1000000 as double) as varchar),
-            concat(cast(valid_from as date), '..', cast(valid_to as date)), concat(cast(known_from as date), '..', cast(known_to as date))
+            concat(cast(valid_from as date), '..', cast(valid_to as date)),
+            concat(cast(known_from as date), '..', cast(known_to as date))
         from core.price order by feed, feed_model, token_class, known_from, valid_from
         """,
     )

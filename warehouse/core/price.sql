@@ -7,85 +7,118 @@
 --   A dated quote (genai-prices) is taken at its word, for the past and for the future; 1970-01-01 is "always before".
 --   A price that its feed drops while it still lists the model ends at that snapshot.
 --   A model that its feed drops keeps its last prices, as old calls and stragglers must still be costed; delisted_at says since when.
---   A suspect quote (core.price_suspect) is no news: the price before it carries on.
-with quote as (
-    select
-        price_key, feed, feed_model, provider_name, model_name, region, service_tier, token_class, context_above_tokens, unit,
-        price_condition, quoted_at, valid_from, valid_to, price_usd_per_unit, landing_file, quote_id,
-        quote_id in (select quote_id from core.price_suspect) as is_suspect
-    from core.price_quote
-),
-listing as (
-    -- every snapshot of a feed that lists the model, numbered; and when the feed went on without it
+--   A suspect quote (core.price_suspect) is no news: what was believed before carries on, and where that is nothing, so does that.
+with listing as materialized (
+    -- every snapshot of a feed that lists the model, numbered; with or without a price
     select
         feed, feed_model, quoted_at,
-        row_number() over (partition by feed, feed_model order by quoted_at) as listing_no
-    from (select distinct feed, feed_model, quoted_at from quote) as seen
-),
-snapshot as (
-    select distinct feed, quoted_at from listing
+        row_number() over (partition by feed, feed_model order by quoted_at) as listing_no,
+        count(*) over (partition by feed, feed_model) as listings
+    from (select distinct feed, feed_model, quoted_at from core.price_quote) as seen
 ),
 delisting as (
-    select listing.feed, listing.feed_model, min(snapshot.quoted_at) as delisted_at
-    from (select feed, feed_model, max(quoted_at) as last_listed_at from listing group by feed, feed_model) as listing
-    join snapshot on snapshot.feed = listing.feed and snapshot.quoted_at > listing.last_listed_at
-    group by listing.feed, listing.feed_model
+    -- when the feed went on without the model
+    select last_listed.feed, last_listed.feed_model, min(snapshot.quoted_at) as delisted_at
+    from (select feed, feed_model, max(quoted_at) as quoted_at from listing group by feed, feed_model) as last_listed
+    join (select distinct feed, quoted_at from listing) as snapshot
+        on snapshot.feed = last_listed.feed and snapshot.quoted_at > last_listed.quoted_at
+    group by last_listed.feed, last_listed.feed_model
 ),
-priced as (
-    -- unknown keys are for people to look at, not for costing
-    select quote.*, listing_no
-    from quote
-    join listing using (feed, feed_model, quoted_at)
-    where token_class is not null and price_usd_per_unit is not null and not starts_with(token_class, 'unknown:')
-),
-series as (
-    -- names are those of the latest snapshot: a feed's own corrections of provider or spelling are not price changes
+series as materialized (
+    -- unknown keys are for people to look at, not for costing. The provider is that of the latest snapshot: a feed's own
+    -- correction of it is no change of price
     select
-        price_key, any_value(feed) as feed, any_value(feed_model) as feed_model, any_value(region) as region,
+        price_key, any_value(feed) as feed, any_value(feed_model) as feed_model, any_value(model_name) as model_name,
+        arg_max(provider_name, (quoted_at, landing_file)) as provider_name, any_value(region) as region,
         any_value(service_tier) as service_tier, any_value(token_class) as token_class,
         any_value(context_above_tokens) as context_above_tokens, any_value(unit) as unit, any_value(price_condition) as price_condition,
-        arg_max(provider_name, (quoted_at, landing_file)) as provider_name, arg_max(model_name, (quoted_at, landing_file)) as model_name
-    from priced
+        min(quoted_at) as first_quoted_at, count(distinct quoted_at) as statements,
+        bool_or(valid_from is not null or valid_to is not null) as is_dated
+    from core.price_quote
+    where token_class is not null and price_usd_per_unit is not null and not starts_with(token_class, 'unknown:')
     group by price_key
 ),
-statement as (
-    -- what one snapshot says about one price: mostly one undated amount, else a schedule
-    select
-        price_key, quoted_at, min(listing_no) as listing_no, min(landing_file) as landing_file,
-        bool_or(is_suspect) as is_suspect,
-        list({
-            'valid_from': valid_from, 'valid_to': valid_to, 'price_usd_per_unit': price_usd_per_unit
-        } order by valid_from nulls first, valid_to, price_usd_per_unit) as schedule
-    from priced
-    group by price_key, quoted_at
+gap as (
+    -- series that some snapshot left out although it lists the model
+    select series.price_key, feed, feed_model
+    from series
+    join listing using (feed, feed_model)
+    where listing.quoted_at = series.first_quoted_at and statements != listings - listing_no + 1
 ),
 ending as (
-    -- the next snapshot that lists the model lists it without this price
-    select statement.price_key, listing.quoted_at
+    -- the first snapshot of each such gap
+    select last_said.price_key, listing.quoted_at
     from (
-        select *, lead(listing_no) over (partition by price_key order by quoted_at) as next_listing_no
-        from statement
-    ) as statement
-    join series using (price_key)
+        select *, lead(listing_no) over (partition by price_key order by listing_no) as next_listing_no
+        from (
+            select distinct gap.price_key, gap.feed, gap.feed_model, listing.listing_no
+            from gap
+            join core.price_quote as price_quote on price_quote.price_key = gap.price_key and price_quote.price_usd_per_unit is not null
+            join listing
+                on listing.feed = gap.feed and listing.feed_model = gap.feed_model and listing.quoted_at = price_quote.quoted_at
+        ) as said
+    ) as last_said
     join listing
-        on listing.feed = series.feed and listing.feed_model = series.feed_model and listing.listing_no = statement.listing_no + 1
-    where statement.next_listing_no is null or statement.next_listing_no > statement.listing_no + 1
+        on listing.feed = last_said.feed and listing.feed_model = last_said.feed_model
+        and listing.listing_no = last_said.listing_no + 1
+    where next_listing_no is null or next_listing_no > last_said.listing_no + 1
 ),
-said as (
-    select price_key, quoted_at, landing_file, schedule from statement where not is_suspect
-    union all by name
-    select price_key, quoted_at, null as landing_file, [{'valid_from': null, 'valid_to': null, 'price_usd_per_unit': null}] as schedule from ending
+good as (
+    select price_key, quoted_at, valid_from, valid_to, price_usd_per_unit, landing_file
+    from core.price_quote
+    where price_usd_per_unit is not null and quote_id not in (select quote_id from core.price_suspect)
 ),
-news as (
+amount as (
+    -- undated: one amount a snapshot; should two snapshots be of one moment, the dearer
+    select price_key, quoted_at, max(price_usd_per_unit) as price_usd_per_unit, min(landing_file) as landing_file
+    from good
+    where price_key in (select price_key from series where not is_dated)
+    group by price_key, quoted_at
+    union all
+    select price_key, quoted_at, null, null
+    from ending
+    where price_key in (select price_key from series where not is_dated)
+),
+schedule as (
+    -- dated: all amounts of a snapshot with their days
+    select
+        price_key, quoted_at, min(landing_file) as landing_file,
+        list(
+            {'valid_from': valid_from, 'valid_to': valid_to, 'price_usd_per_unit': price_usd_per_unit}
+            order by valid_from nulls first, valid_to, price_usd_per_unit
+        ) as schedule
+    from good
+    where price_key in (select price_key from series where is_dated)
+    group by price_key, quoted_at
+    union all
+    select price_key, quoted_at, null, [{'valid_from': null, 'valid_to': null, 'price_usd_per_unit': null}]
+    from ending
+    where price_key in (select price_key from series where is_dated)
+),
+changed as (
+    select price_key, quoted_at, landing_file, [{'valid_from': null, 'valid_to': null, 'price_usd_per_unit': price_usd_per_unit}] as schedule
+    from (
+        select
+            *,
+            lag(quoted_at) over (partition by price_key order by quoted_at) as before_at,
+            lag(price_usd_per_unit) over (partition by price_key order by quoted_at) as before_usd
+        from amount
+    ) as told
+    where before_at is null or before_usd is distinct from price_usd_per_unit
+    union all
+    select price_key, quoted_at, landing_file, schedule
+    from (
+        select *, lag(schedule) over (partition by price_key order by quoted_at) as before_schedule
+        from schedule
+    ) as told
+    where before_schedule is distinct from schedule
+),
+news as materialized (
     select
         *,
         row_number() over (partition by price_key order by quoted_at) as news_no,
         lead(quoted_at) over (partition by price_key order by quoted_at) as next_news_at
-    from (
-        select *, lag(schedule) over (partition by price_key order by quoted_at) as last_schedule
-        from said
-    ) as told
-    where last_schedule is distinct from schedule
+    from changed
 ),
 claim as (
     select

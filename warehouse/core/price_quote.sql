@@ -2,13 +2,18 @@
 --
 -- Reads staging.price (the rows of warehouse/staging/price/<feed>.sql with that name as feed), staging.price_file (landing_file,
 -- quoted_at: when the snapshot was taken) and provider (schemas/reference/provider.csv).
-with named as (
+with model as (
+    -- once a name, not once a row
+    select feed_model, model_name(feed_model) as model_name
+    from (select distinct feed_model from staging.price) as listed
+),
+named as (
     select
         price.*,
         price_file.quoted_at,
         coalesce(word.provider_name, stem.provider_name, lower(price.provider_alias)) as provider_name,
         coalesce(word.provider_kind, stem.provider_kind) as provider_kind,
-        model_name(price.feed_model) as model_name,
+        model.model_name,
         -- the series of a price through time
         md5(concat(
             price.feed, '|', price.feed_model, '|', coalesce(region, ''), '|', coalesce(service_tier, ''), '|', coalesce(token_class, ''),
@@ -16,6 +21,7 @@ with named as (
         )) as price_key
     from staging.price as price
     join staging.price_file as price_file using (landing_file)
+    join model using (feed_model)
     left join provider as word on word.alias = lower(price.provider_alias)
     -- vertex_ai-language-models, fireworks_ai-embedding-models: the word before the dash
     left join provider as stem on stem.alias = split_part(lower(price.provider_alias), '-', 1)

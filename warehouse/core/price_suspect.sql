@@ -19,54 +19,54 @@
 -- family of models, at that moment. From the same feed and provider it counts only if it did not jump by 90 itself and is older:
 -- one hand slips in all its rows at once.
 with recursive quote as (
-    select *, date_trunc('second', coalesce(valid_from, timestamp '1970-01-01')) as segment
+    -- a schedule has several prices at once: each of its segments is a price of its own
+    select quote_id, price_key, coalesce(valid_from, timestamp '1970-01-01') as segment, quoted_at, price_usd_per_unit
     from core.price_quote
     where price_usd_per_unit > 0 and not starts_with(token_class, 'unknown:')
 ),
-stepped as (
-    select *, lag(price_usd_per_unit) over (partition by price_key, segment order by quoted_at, landing_file) as before_usd
-    from quote
-),
-level as (
-    select
-        price_key, segment, feed, provider_name, feed_model, model_name, region, service_tier, token_class, context_above_tokens, unit,
-        price_condition,
-        regexp_replace(regexp_replace(model_family(model_name), '-(exp|preview|experimental)$', ''), '-(001|002|latest)$', '') as family,
-        price_usd_per_unit,
-        quoted_at as starts_at,
-        coalesce(
-            lead(quoted_at) over (partition by price_key, segment order by quoted_at, landing_file), timestamp '9999-01-01'
-        ) as ends_at,
-        row_number() over (partition by price_key, segment order by quoted_at, landing_file) as level_no,
-        (unit = 'token' and price_usd_per_unit >= 0.01) or (token_class = 'web_search' and price_usd_per_unit >= 1) as is_above_ceiling,
-        coalesce(before_usd > 0 and greatest(price_usd_per_unit, before_usd) >= 90 * least(price_usd_per_unit, before_usd), false) as is_jump
-    from stepped
+step as (
+    select *
+    from (
+        select *, lag(price_usd_per_unit) over (partition by price_key, segment order by quoted_at, quote_id) as before_usd
+        from quote
+    ) as told
     where before_usd is null or before_usd != price_usd_per_unit
+),
+level as materialized (
+    select
+        step.price_key, step.segment, price_quote.feed, price_quote.provider_name, price_quote.feed_model, price_quote.model_name,
+        price_quote.region, price_quote.service_tier, price_quote.token_class, price_quote.context_above_tokens, price_quote.unit,
+        coalesce(price_quote.price_condition, '') as condition,
+        regexp_replace(regexp_replace(model_family(model_name), '-(exp|preview|experimental)$', ''), '-(001|002|latest)$', '') as family,
+        step.price_usd_per_unit,
+        step.quoted_at as starts_at,
+        coalesce(
+            lead(step.quoted_at) over (partition by step.price_key, step.segment order by step.quoted_at, quote_id), timestamp '9999-01-01'
+        ) as ends_at,
+        row_number() over (partition by step.price_key, step.segment order by step.quoted_at, quote_id) as level_no,
+        (unit = 'token' and step.price_usd_per_unit >= 0.01)
+        or (token_class = 'web_search' and step.price_usd_per_unit >= 1) as is_above_ceiling,
+        coalesce(greatest(step.price_usd_per_unit, before_usd) >= 90 * least(step.price_usd_per_unit, before_usd) and before_usd > 0, false) as is_jump
+    from step
+    join core.price_quote using (quote_id)
 ),
 spread as (
     select price_key, segment, max(price_usd_per_unit) >= 90 * min(price_usd_per_unit) as is_wide
     from level
     group by price_key, segment
 ),
-peer as (
-    -- what a level can be held against: one price per entry, so that regions and segments do not outvote others
-    select
-        feed, provider_name, feed_model, model_name, family, service_tier, token_class, context_above_tokens, unit,
-        coalesce(price_condition, '') as condition, starts_at, ends_at, price_usd_per_unit, is_jump
-    from level
-),
 first_witness as (
     select
         level.price_key, level.segment, level.level_no,
         median(peer.price_usd_per_unit) as witness_usd
     from level
-    join peer
+    join level as peer
         on peer.model_name = level.model_name
         and peer.token_class = level.token_class
         and peer.service_tier = level.service_tier
         and peer.context_above_tokens = level.context_above_tokens
         and peer.unit = level.unit
-        and peer.condition = coalesce(level.price_condition, '')
+        and peer.condition = level.condition
         and (peer.feed != level.feed or peer.feed_model != level.feed_model)
         and peer.starts_at <= level.starts_at
         and peer.ends_at > level.starts_at
@@ -77,38 +77,38 @@ first_witness as (
 ),
 other_side as (
     -- input against output of one entry
-    select
-        level.price_key, level.segment, level.level_no, max(other.price_usd_per_unit) as other_usd
+    select level.price_key, level.segment, max(other.price_usd_per_unit) as other_usd
     from level
-    join quote as other
+    join level as other
         on other.feed = level.feed
         and other.feed_model = level.feed_model
-        and other.quoted_at = level.starts_at
         and other.segment = level.segment
+        and other.starts_at <= level.starts_at
+        and other.ends_at > level.starts_at
         and other.service_tier = level.service_tier
         and other.context_above_tokens = level.context_above_tokens
         and other.region is not distinct from level.region
-        and other.price_condition is not distinct from level.price_condition
+        and other.condition = level.condition
         and other.token_class = case level.token_class when 'input_uncached' then 'output_text' else 'input_uncached' end
     where level.level_no = 1 and level.token_class in ('input_uncached', 'output_text')
-    group by level.price_key, level.segment, level.level_no
+    group by level.price_key, level.segment
 ),
-doubt as (
+doubt as materialized (
     -- every level of a price of which any could be a slip
     select
         level.*,
         witness_usd,
         coalesce(greatest(level.price_usd_per_unit, witness_usd) >= 90 * least(level.price_usd_per_unit, witness_usd), false) as is_off_siblings,
-        coalesce(level.price_usd_per_unit >= 1000 * other_usd, false) as is_off_entry
+        coalesce(level.level_no = 1 and level.price_usd_per_unit >= 1000 * other_usd, false) as is_off_entry
     from level
     join spread using (price_key, segment)
     left join first_witness using (price_key, segment, level_no)
-    left join other_side using (price_key, segment, level_no)
+    left join other_side using (price_key, segment)
     qualify bool_or(
         is_wide
         or is_above_ceiling
         or coalesce(greatest(level.price_usd_per_unit, witness_usd) >= 90 * least(level.price_usd_per_unit, witness_usd), false)
-        or coalesce(level.price_usd_per_unit >= 1000 * other_usd, false)
+        or coalesce(level.level_no = 1 and level.price_usd_per_unit >= 1000 * other_usd, false)
     ) over (partition by price_key, segment)
 ),
 testimony as (
@@ -127,13 +127,13 @@ testimony as (
         and quote.segment = doubt.segment
         and quote.quoted_at >= doubt.starts_at
         and quote.quoted_at < doubt.ends_at
-    left join peer
+    left join level as peer
         on peer.family = doubt.family
         and peer.token_class = doubt.token_class
         and peer.service_tier = doubt.service_tier
         and peer.context_above_tokens = doubt.context_above_tokens
         and peer.unit = doubt.unit
-        and peer.condition = coalesce(doubt.price_condition, '')
+        and peer.condition = doubt.condition
         and (peer.feed != doubt.feed or peer.feed_model != doubt.feed_model)
         and peer.starts_at <= quote.quoted_at
         and peer.ends_at > quote.quoted_at
@@ -144,7 +144,7 @@ testimony as (
         )
     group by all
 ),
-confirmation as (
+confirmation as materialized (
     select price_key, segment, level_no, min(quoted_at) as confirmed_at
     from testimony
     where not is_above_ceiling and ((
@@ -188,18 +188,18 @@ judged as (
     ) as good
 )
 select
-    quote.quote_id,
-    quote.price_key,
-    quote.feed,
-    quote.quoted_at,
-    quote.provider_name,
-    quote.feed_model,
-    quote.model_name,
-    quote.service_tier,
-    quote.token_class,
-    quote.context_above_tokens,
-    quote.unit,
-    quote.price_usd_per_unit,
+    price_quote.quote_id,
+    price_quote.price_key,
+    price_quote.feed,
+    price_quote.quoted_at,
+    price_quote.provider_name,
+    price_quote.feed_model,
+    price_quote.model_name,
+    price_quote.service_tier,
+    price_quote.token_class,
+    price_quote.context_above_tokens,
+    price_quote.unit,
+    price_quote.price_usd_per_unit,
     judged.last_good_usd as last_good_usd_per_unit,
     cast(judged.witness_usd as decimal(24, 15)) as sibling_usd_per_unit,
     judged.slip,
@@ -209,7 +209,7 @@ select
         when 'sibling' then 'price is 90 times or more off what others ask for the same model'
         when 'entry' then 'price is 1,000 times or more the other of input and output at its first sight'
     end as reason,
-    quote.landing_file
+    price_quote.landing_file
 from judged
 join quote
     on quote.price_key = judged.price_key
@@ -217,4 +217,5 @@ join quote
     and quote.quoted_at >= judged.starts_at
     and quote.quoted_at < coalesce(judged.confirmed_at, judged.ends_at)
     and quote.quoted_at < judged.ends_at
+join core.price_quote on price_quote.quote_id = quote.quote_id
 where judged.slip is not null

@@ -82,13 +82,17 @@ price as materialized (
         candidate.asked_id, candidate.candidate_rank, candidate.is_elsewhere, price.price_id, price.token_class, price.context_above_tokens,
         price.price_usd_per_unit, price.valid_from, price.valid_to, price.known_from, price.known_to,
         price.service_tier = candidate.tier as is_own_tier,
+        -- Prices for some hours of the day only: `daily 16:30:00+00:00-00:30:00+00:00`, UTC, which may pass midnight.
+        cast(nullif(regexp_extract(price.price_condition, '^daily ([0-9:]{8})[+]00:00-', 1), '') as time) as daily_from,
+        cast(nullif(regexp_extract(price.price_condition, '-([0-9:]{8})[+]00:00$', 1), '') as time) as daily_to,
         price.known_to is null and price.valid_from = min(price.valid_from) filter (where price.known_to is null)
             over (partition by candidate.asked_id, candidate.candidate_rank, price.price_key) as is_first
     from candidate
     join core.price as price
         on price.feed = candidate.feed and price.feed_model = candidate.feed_model
         and price.provider_name is not distinct from candidate.provider_name and price.region is not distinct from candidate.region
-    where price.service_tier in (candidate.tier, 'standard') and price.price_condition is null
+    where price.service_tier in (candidate.tier, 'standard')
+      and (price.price_condition is null or regexp_matches(price.price_condition, '^daily [0-9:]{8}[+]00:00-[0-9:]{8}[+]00:00$'))
       and price.token_class in (
           'input_uncached', 'cache_read', 'cache_write_5m', 'cache_write_1h', 'input_audio', 'input_image',
           'output_text', 'reasoning', 'output_audio', 'output_image', 'request', 'web_search')
@@ -100,6 +104,16 @@ edge as (
     union select asked_id, valid_to from price where valid_to > $from_day and valid_to < $to_day
     union select asked_id, known_from from price where known_from > $from_day and known_from < $to_day
     union select asked_id, known_to from price where known_to > $from_day and known_to < $to_day
+    union
+    select asked_id, edge_at
+    from (
+        select asked_id, cast(day as date) + daily_from as edge_at from price, (select unnest(generate_series(cast($from_day as timestamp), cast($to_day as timestamp), interval 1 day)) as day) as days
+        where daily_from is not null
+        union
+        select asked_id, cast(day as date) + daily_to from price, (select unnest(generate_series(cast($from_day as timestamp), cast($to_day as timestamp), interval 1 day)) as day) as days
+        where daily_to is not null
+    ) as hour
+    where edge_at > $from_day and edge_at < $to_day
 ),
 stretch as (
     select asked_id, edge_at as from_at,
@@ -124,6 +138,9 @@ in_force as (
 chosen as (
     -- One sheet for all token classes: classes of different sheets do not belong together.
     select * from in_force
+    where daily_from is null
+       or (daily_from < daily_to and cast(from_at as time) >= daily_from and cast(from_at as time) < daily_to)
+       or (daily_from > daily_to and (cast(from_at as time) >= daily_from or cast(from_at as time) < daily_to))
     qualify dense_rank() over (partition by asked_id, from_at, basis order by guess, candidate_rank) = 1
 ),
 -- 3. Rates by context band.
@@ -141,10 +158,10 @@ rate as (
     join band
         on band.asked_id = chosen.asked_id and band.from_at = chosen.from_at and band.basis = chosen.basis
         and chosen.context_above_tokens <= band.above_tokens
-    -- The call's own tier first, then the band's own price; a class without one keeps its base price.
+    -- The call's own tier first, then the band's own price, then the hour's; a class without one keeps its base price.
     qualify row_number() over (
         partition by chosen.asked_id, chosen.from_at, chosen.basis, band.above_tokens, chosen.token_class
-        order by chosen.is_own_tier desc, chosen.context_above_tokens desc, chosen.price_id) = 1
+        order by chosen.is_own_tier desc, chosen.context_above_tokens desc, chosen.daily_from is null, chosen.price_id) = 1
 ),
 flat as (
     select

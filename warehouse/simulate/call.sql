@@ -185,7 +185,10 @@ select
     system || ':' || case when format = 'otel' then trace_id || ':' || native_id else native_id end as inference_id,
     native_id, format, format('tenant-{:02d}', tenant_no) as tenant, ['support', 'finance', 'engineering', 'operations'][team_no] as team,
     format('user-{:02d}-{:04d}', tenant_no, user_no) as user_id,
-    's-' || hex16(session_key, 'session') as session_id, trace_id, hex16(trace_key, 'root span') as parent_id,
+    -- TensorZero has episodes for sessions, and an inference is the trace of its model inference.
+    case when format = 'tensorzero' then uuid7(session_key, 'episode', cast($day as timestamp)) else 's-' || hex16(session_key, 'session') end
+        as session_id,
+    case when format = 'tensorzero' then uuid7(call_key, 'inference', started_at) else trace_id end as trace_id, hex16(trace_key, 'root span') as parent_id,
     workload, case when is_agent then 'agent' else 'human' end as traffic_kind,
     feed_provider, provider_name, litellm_provider, request_model, response_model,
     case when feed_provider = 'aws' then ['eu-west-1', 'us-east-1', 'eu-central-1'][1 + tenant_no % 3] end as request_region,

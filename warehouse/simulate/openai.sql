@@ -23,7 +23,7 @@ with body as (
 select call_no, [inference_id] as inference_ids, case when service_tier = 'batch' then
     to_json({'id': 'batch_req_' || hex16(call_key, 'batch'), 'custom_id': workload || '-' || call_no,
         'response': {'status_code': 200, 'request_id': hex16(call_key, 'request'), 'body': response}, 'error': null})
-    else to_json({'timestamp': epoch_ms(started_at) // 1000, 'latency_ms': latency_ms, 'workload_id': workload, 'client_id': tenant,
+    else to_json({'timestamp': epoch_ms(started_at) // 1000, 'latency_ms': latency_ms, 'ttft_ms': case when is_streaming then ttft_ms end, 'workload_id': workload, 'client_id': tenant,
         'request': {'model': request_model,
             'messages': case when native_id like 'chatcmpl%' then messages(workload_no, is_hard, earlier_text_key, text_key) end,
             'input': case when native_id like 'resp_%' then messages(workload_no, is_hard, earlier_text_key, text_key) end,

@@ -24,7 +24,9 @@ spanned as (
             text_attribute('routing.policy', routing_policy), text_attribute('routing.candidates', getvariable('candidates')[pool_id]),
             double_attribute('routing.propensity', routing_propensity),
             text_attribute('gen_ai.input.messages', cast(asked as varchar)),
-            text_attribute('gen_ai.output.messages', cast(to_json([{'role': 'assistant', 'parts': [{'type': 'text', 'content': answered}]}]) as varchar))]
+            text_attribute('gen_ai.output.messages', cast(to_json([{'role': 'assistant', 'parts': list_concat(
+                [to_json({'type': 'text', 'content': answered})], case when tool_call_count > 0 then
+                [to_json({'type': 'tool_call', 'id': 'call_' || hex16(call_key, 'tool'), 'name': 'look_up', 'arguments': {'reference': 7}})] else [] end)}]) as varchar))]
         when dialect = 2 then [
             text_attribute('llm.request.type', 'chat'), text_attribute('gen_ai.system', provider_name),
             text_attribute('gen_ai.request.model', request_model), text_attribute('gen_ai.response.model', response_model),

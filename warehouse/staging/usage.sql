@@ -13,6 +13,9 @@ create or replace macro unwrapped(body) as
 create or replace macro native_id(text) as
     case when not starts_with(trim(text), '{') and not starts_with(trim(text), '[') then given(text) end;
 
+-- What a body says went wrong; servers also write false, "" and {} for nothing.
+create or replace macro error_in(error) as case when given(error::varchar) <> 'false' then error end;
+
 -- The first of some texts that is a class name and not a sentence: messages may quote prompts.
 create or replace macro error_class(texts) as
     list_filter(texts, lambda text: regexp_full_match(text, '[A-Za-z0-9_.:#-]{1,80}') and text <> 'null')[1];
@@ -38,9 +41,9 @@ create or replace macro after_ms(moment, ms) as
 
 -- A response body, of any provider, → a struct of what the staging selects read in it. One parse; keys of other shapes are null.
 create or replace macro response_keys(body) as from_json(body, '{
-    "id": "VARCHAR", "responseId": "VARCHAR", "request_id": "VARCHAR", "object": "VARCHAR", "type": "VARCHAR", "model": "VARCHAR", "modelVersion": "VARCHAR",
-    "provider": "VARCHAR", "created": "VARCHAR", "created_at": "VARCHAR", "completed_at": "VARCHAR", "service_tier": "VARCHAR",
-    "status": "VARCHAR", "status_code": "VARCHAR", "body": "JSON", "error": "JSON", "message": {"usage": "JSON"},
+    "id": "VARCHAR", "responseId": "VARCHAR", "request_id": "VARCHAR", "object": "VARCHAR", "type": "VARCHAR",
+    "model": "VARCHAR", "modelVersion": "VARCHAR", "provider": "VARCHAR", "created": "VARCHAR", "created_at": "VARCHAR", "completed_at": "VARCHAR",
+    "service_tier": "VARCHAR", "status": "VARCHAR", "status_code": "VARCHAR", "body": "JSON", "error": "JSON", "message": {"usage": "JSON"},
     "choices": [{"finish_reason": "VARCHAR", "message": {"tool_calls": [{"type": "VARCHAR"}], "function_call": {"name": "VARCHAR"}},
         "content_filter_results": "VARCHAR"}],
     "output": [{"type": "VARCHAR"}], "content": [{"type": "VARCHAR"}],
@@ -305,9 +308,9 @@ create or replace macro usage_classes(whole, n) as {
         unreadable('usage cost', n.said.cost, as_usd(n.said.cost)))};
 
 -- Every row of a table or CTE that has a JSON column `usage`, and beside it `used`: a struct of the classes, usage_note,
--- reported_cost_usd, provider (where it gives itself away), service_tier, region and unreadable. A class that the body does not mention is null; the input classes
--- and the output classes add up to the whole input and output. Steps are nested projections, not nested macros, because a
--- macro's argument is computed again wherever it is named.
+-- reported_cost_usd, provider (where it gives itself away), service_tier, region and unreadable. A class that the body does
+-- not mention is null; the input classes and the output classes add up to the whole input and output. Steps are nested
+-- projections, not nested macros, because a macro's argument is computed again wherever it is named.
 create or replace macro with_usage(calls) as table
     select * exclude (read_usage), usage_classes(read_usage, read_usage.n) as used
     from (select * replace (usage_totals(read_usage) as read_usage)

@@ -55,7 +55,10 @@ def test_one_model_under_many_names():
     2024-01-02 bedrock anthropic.claude-3-5-sonnet-20240620-v1:0 input_uncached=3
     2024-01-03 anthropic claude-3-5-sonnet-20240620 input_uncached=3
     """)
-    assert drawn(con, "select alias, provider_name, provider_kind from core.model where model_name = 'claude-3.5-sonnet-20240620' order by 2") == [
+    assert drawn(
+        con,
+        "select alias, provider_name, provider_kind from core.model where model_name = 'claude-3.5-sonnet-20240620' order by 2",
+    ) == [
         "claude-3-5-sonnet-20240620 anthropic first_party",
         "anthropic.claude-3-5-sonnet-20240620-v1:0 aws.bedrock cloud_platform",
         "vertex_ai/claude-3-5-sonnet@20240620 gcp.vertex_ai cloud_platform",
@@ -79,4 +82,7 @@ def test_open_weights_of_a_model_hold_for_all_its_names():
     """)
     con.execute("update core.price_quote set is_open_weights = true where feed = 'openrouter'")
     con.execute("create or replace table core.model as " + (ROOT / "warehouse/core/model.sql").read_text())
-    assert drawn(con, "select alias, is_open_weights from core.model order by 1") == ["groq/llama3-8b True", "meta-llama/llama-3-8b True"]
+    assert drawn(con, "select alias, is_open_weights from core.model order by 1") == [
+        "groq/llama3-8b True",
+        "meta-llama/llama-3-8b True",
+    ]

@@ -50,12 +50,15 @@ def test_there_and_back_again():
 
 
 def test_free_is_a_price():
-    assert pages(
-        book("""
+    assert (
+        pages(
+            book("""
         2024-01-01 litellm m input_uncached=10
         2024-02-01 litellm m input_uncached=0
         """)
-    )[-1] == "m input_uncached 0.0 2024-02-01.. 2024-02-01.."
+        )[-1]
+        == "m input_uncached 0.0 2024-02-01.. 2024-02-01.."
+    )
 
 
 def test_a_price_dropped_from_a_model_that_is_still_listed_ends():
@@ -74,12 +77,15 @@ def test_a_price_dropped_from_a_model_that_is_still_listed_ends():
 
 
 def test_a_price_that_becomes_dynamic_ends():
-    assert pages(
-        book("""
+    assert (
+        pages(
+            book("""
         2024-01-01 openrouter m input_uncached=10
         2024-02-01 openrouter m
         """)
-    )[-1] == "m input_uncached 10.0 2024-01-01..2024-02-01 2024-02-01.."
+        )[-1]
+        == "m input_uncached 10.0 2024-01-01..2024-02-01 2024-02-01.."
+    )
 
 
 def test_a_model_dropped_from_a_feed_keeps_its_price_and_says_since_when():
@@ -172,6 +178,19 @@ def test_a_suspect_quote_is_no_news():
     ]
 
 
+def test_of_a_dated_schedule_only_the_suspect_part_is_left_out():
+    assert pages(
+        book("""
+        2026-01-01 genai_prices lab/m input_uncached=1 from:1970-01-01 to:2026-02-01
+        2026-01-01 genai_prices lab/m input_uncached=1000000 from:2026-02-01 to:2026-03-01
+        2026-01-01 genai_prices lab/m input_uncached=2 from:2026-03-01
+        """)
+    ) == [
+        "lab/m input_uncached 1.0 1970-01-01..2026-02-01 2026-01-01..",
+        "lab/m input_uncached 2.0 2026-03-01.. 2026-01-01..",
+    ]
+
+
 def test_unknown_keys_are_not_for_costing():
     assert pages(book("2024-01-01 litellm m unknown:cheese=10")) == []
 
@@ -204,14 +223,15 @@ START = date(2024, 1, 1)
 price_of_the_week = st.one_of(st.none(), st.sampled_from([1, 2, 3, 0]))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(price_of_the_week, min_size=1, max_size=9))
 def test_the_book_answers_as_the_snapshots_did(weeks):
     """What was believed at any time of any time is what the snapshots up to then said; None: listed without the price."""
     days = [START + timedelta(days=7 * n) for n in range(len(weeks))]
     con = book(
         "\n".join(
-            f"{day} litellm m other=1" + ("" if price is None else f" input_uncached={price}") for day, price in zip(days, weeks, strict=True)
+            f"{day} litellm m other=1" + ("" if price is None else f" input_uncached={price}")
+            for day, price in zip(days, weeks, strict=True)
         )
     )
     con.execute("create table moment as select unnest($days::timestamp[]) as at", {"days": [str(day) for day in days]})

@@ -33,19 +33,25 @@ def test_a_slip_upwards():
 
 
 def test_honest_cuts_pass():
-    assert suspects("""
+    assert (
+        suspects("""
     2024-01-01 litellm m input_uncached=50
     2024-01-08 litellm m input_uncached=5
     2024-01-15 litellm m input_uncached=0.06
-    """) == []
+    """)
+        == []
+    )
 
 
 def test_from_and_to_free_pass():
-    assert suspects("""
+    assert (
+        suspects("""
     2024-01-01 litellm m input_uncached=50
     2024-01-08 litellm m input_uncached=0
     2024-01-15 litellm m input_uncached=40
-    """) == []
+    """)
+        == []
+    )
 
 
 def test_free_in_between_does_not_make_a_slip_good():
@@ -68,14 +74,17 @@ def test_a_great_cut_passes_when_others_have_made_it_too():
 
 
 def test_a_great_cut_in_three_feeds_at_once_passes():
-    assert suspects("""
+    assert (
+        suspects("""
     2024-01-01 litellm m input_uncached=50
     2024-01-01 openrouter m input_uncached=50
     2024-01-01 models_dev m input_uncached=50
     2024-01-08 litellm m input_uncached=0.3
     2024-01-08 openrouter m input_uncached=0.3
     2024-01-08 models_dev m input_uncached=0.3
-    """) == []
+    """)
+        == []
+    )
 
 
 def test_entries_of_one_provider_in_one_feed_do_not_vouch_for_one_another():
@@ -147,7 +156,10 @@ def test_a_level_that_its_family_contradicts_is_never_believed():
 
 
 def test_prices_of_other_tiers_and_classes_are_no_siblings():
-    assert suspects("""
+    assert (
+        suspects("""
     2024-01-01 litellm gemini/m input_uncached=100
     2024-01-08 litellm vertex_ai/m cache_read=0.1
-    """) == []
+    """)
+        == []
+    )

@@ -66,15 +66,21 @@ def test_an_announced_change_is_there_before_it_takes_effect():
 
 
 def test_a_model_that_is_delisted_is_no_change_of_price():
-    assert changes("""
+    assert (
+        changes("""
     2024-01-01 litellm m input_uncached=10
     2024-01-01 litellm n input_uncached=10
     2024-02-01 litellm n input_uncached=10
-    """) == []
+    """)
+        == []
+    )
 
 
 def test_a_suspect_quote_is_not_published():
-    assert changes("""
+    assert (
+        changes("""
     2024-01-01 litellm m input_uncached=10
     2024-02-01 litellm m input_uncached=0.01
-    """) == []
+    """)
+        == []
+    )

@@ -18,7 +18,7 @@ with lines as (
             "name": "VARCHAR", "metric": "VARCHAR", "kind": "VARCHAR", "value": "JSON", "correction": "JSON", "comment": "VARCHAR",
             "rater": "JSON", "rater_kind": "VARCHAR", "rater_id": "VARCHAR", "user_id": "VARCHAR",
             "at": "VARCHAR", "given_at": "VARCHAR", "timestamp": "VARCHAR", "created_at": "VARCHAR", "updated_at": "VARCHAR"}') as l
-    from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 67108864)
+    from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 16777216)
 ),
 read_out as (
     select *,
@@ -81,7 +81,8 @@ select
         unreadable('at', at_text, as_utc(at_text)),
         unreadable('updated_at', l.updated_at, as_utc(l.updated_at))) as unreadable,
     case when target_id is not null and name is not null then 'feedback:' || coalesce(
-        native_id(l.id), left(sha256(concat_ws('|', target_kind, target_id, name, coalesce(value_text, correction_text), as_utc(at_text))), 32))
+        native_id(l.id),
+        left(sha256(concat_ws('|', target_kind, target_id, name, coalesce(value_text, correction_text), as_utc(at_text))), 32))
         end as feedback_id,
     coalesce(as_utc(l.updated_at), as_utc(at_text)) as version_at,
     target_kind,

@@ -6,7 +6,7 @@ with lines as (
         from_json(json, '{
             "request_id": "VARCHAR", "request_created_at": "VARCHAR", "response_created_at": "VARCHAR", "request_user_id": "VARCHAR",
             "feedback_id": "VARCHAR", "feedback_rating": "VARCHAR", "feedback_created_at": "VARCHAR", "scores": "JSON"}') as l
-    from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 67108864)
+    from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 16777216)
 ),
 listed as (
     select landing_file, landing_row, l,

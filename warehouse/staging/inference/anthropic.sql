@@ -18,7 +18,7 @@ with lines as (
             "updated_at": "VARCHAR", "status_code": "VARCHAR", "api_base": "VARCHAR", "base_url": "VARCHAR", "url": "VARCHAR",
             "cost_usd": "VARCHAR", "tenant": "VARCHAR", "team": "VARCHAR", "user_id": "VARCHAR", "session_id": "VARCHAR",
             "trace_id": "VARCHAR", "workload": "VARCHAR", "environment": "VARCHAR", "metadata": "JSON"}') as l
-    from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 67108864)
+    from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 16777216)
 ),
 opened as (
     select *,
@@ -42,7 +42,7 @@ judged as (
         metadata_keys(l.metadata) as lm,
         metadata_keys(q.metadata) as qm,
         -- {"type": "error", "error": {"type": …}}, once or twice wrapped.
-        coalesce(r.error, unwrapped(l.error), l.error) as failure,
+        coalesce(error_in(r.error), unwrapped(l.error), error_in(l.error)) as failure,
         coalesce(l.timestamp, l.started_at, l.start_time, l.created_at) as start_text,
         coalesce(l.finished_at, l.end_time) as end_text,
         coalesce(l.latency_ms, l.duration_ms) as latency_text,
@@ -57,8 +57,8 @@ timed as (
     select *,
         as_utc(start_text) as start_at,
         coalesce(as_utc(end_text), after_ms(as_utc(start_text), latency_text)) as end_at,
-        failure is not null or coalesce(http >= 400 or l.result.type <> 'succeeded', false) or (request is not null and response is null)
-            as is_failed
+        failure is not null or coalesce(http >= 400 or l.result.type <> 'succeeded', false)
+            or (request is not null and response is null) as is_failed
     from judged
 )
 select
@@ -71,7 +71,8 @@ select
         unreadable('latency_ms', latency_text, try_cast(latency_text as double)),
         unreadable('cost_usd', l.cost_usd, as_usd(l.cost_usd))) as unreadable,
     'anthropic:' || coalesce(
-        native_id(r.id), native_id(r.request_id), case when l.response is not null or is_batch then native_id(l.id) end, native_id(l.custom_id),
+        native_id(r.id), native_id(r.request_id), case when l.response is not null or is_batch then native_id(l.id) end,
+        native_id(l.custom_id),
         case when is_failed or r.type is not null or request is not null
             then 'sha256:' || left(sha256(concat_ws('|', start_text, request::varchar, coalesce(response, failure)::varchar)), 32) end)
         as inference_id,

@@ -12,7 +12,7 @@ with lines as (
             "input": {"inputBodyJson": "JSON", "inputTokenCount": "VARCHAR", "cacheReadInputTokenCount": "VARCHAR",
                 "cacheWriteInputTokenCount": "VARCHAR", "cacheReadInputTokens": "VARCHAR", "cacheWriteInputTokens": "VARCHAR"},
             "output": {"outputBodyJson": "JSON", "outputTokenCount": "VARCHAR"}}') as l
-    from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 67108864)
+    from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 16777216)
 ),
 opened as (
     select *,
@@ -41,16 +41,18 @@ read_out as (
         -- The log tells what the body leaves out: Converse bodies have been seen without their cache counts.
         json_merge_patch(
             to_json({
-                'inputTokens': l.input."inputTokenCount",
-                'outputTokens': l.output."outputTokenCount",
-                'cacheReadInputTokens': coalesce(l.input."cacheReadInputTokenCount", l.input."cacheReadInputTokens"),
-                'cacheWriteInputTokens': coalesce(l.input."cacheWriteInputTokenCount", l.input."cacheWriteInputTokens")}),
+                'inputTokenCount': l.input."inputTokenCount",
+                'outputTokenCount': l.output."outputTokenCount",
+                'cacheReadInputTokenCount': coalesce(l.input."cacheReadInputTokenCount", l.input."cacheReadInputTokens"),
+                'cacheWriteInputTokenCount': coalesce(l.input."cacheWriteInputTokenCount", l.input."cacheWriteInputTokens")}),
             coalesce(unwrapped(r.usage), '{}'::json)) as usage,
         as_utc(l.timestamp) as start_at,
-        coalesce(b.metrics."latencyMs", b."amazon-bedrock-invocationMetrics"."invocationLatency", timed_event."invocationLatency") as latency_text,
+        coalesce(b.metrics."latencyMs", b."amazon-bedrock-invocationMetrics"."invocationLatency", timed_event."invocationLatency")
+            as latency_text,
         coalesce(b."amazon-bedrock-invocationMetrics"."firstByteLatency", timed_event."firstByteLatency") as first_byte_text,
         l.operation like '%Stream' as is_streaming,
-        -- arn:aws:bedrock:…:inference-profile/eu.anthropic.claude-… → anthropic.claude-…; a profile of the account's own hides its model.
+        -- arn:aws:bedrock:…:inference-profile/eu.anthropic.claude-… → anthropic.claude-…
+        -- A profile of the account's own hides its model.
         case when not regexp_matches(l."modelId", ':(application-inference-profile|provisioned-model|custom-model|imported-model)') then
             regexp_replace(regexp_replace(l."modelId", '^arn:.*/', ''),
                 '^(us-gov|us|eu|apac|global|jp|au|ca|sa|uk|me|af|in|kr)\.([a-z0-9]+\.)', '\2') end as model,

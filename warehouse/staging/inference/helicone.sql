@@ -14,7 +14,7 @@ with lines as (
             "request_user_id": "VARCHAR", "request_path": "VARCHAR", "target_url": "VARCHAR",
             "prompt_id": "VARCHAR", "prompt_version": "VARCHAR",
             "properties": "JSON", "request_properties": "JSON", "request_body": "JSON", "response_body": "JSON"}') as l
-    from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 67108864)
+    from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 16777216)
 ),
 opened as (
     select *,
@@ -29,7 +29,8 @@ answered as (
         request_content(request) as asked,
         from_json(request, '{"model": "VARCHAR", "stream": "VARCHAR", "user": "VARCHAR"}') as q,
         metadata_keys(properties) as m,
-        from_json(properties, '{"Helicone-Session-Id": "VARCHAR", "Helicone-Session-Name": "VARCHAR", "Helicone-Prompt-Id": "VARCHAR"}') as p
+        from_json(properties, '{"Helicone-Session-Id": "VARCHAR", "Helicone-Session-Name": "VARCHAR",
+            "Helicone-Prompt-Id": "VARCHAR"}') as p
     from opened
 ),
 read_out as (
@@ -54,7 +55,7 @@ read_out as (
 ),
 timed as (
     -- Helicone's own statuses are negative: cancelled, timed out, blocked; -2 is still running.
-    select *, coalesce(http >= 400 or (http < 0 and http <> -2), false) or r.error is not null as is_failed
+    select *, coalesce(http >= 400 or (http < 0 and http <> -2), false) or error_in(r.error) is not null as is_failed
     from with_usage('read_out')
 )
 select

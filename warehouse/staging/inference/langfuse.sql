@@ -8,7 +8,7 @@ with lines as (
     select json, landing_file, row_number() over () as landing_row,
         json_transform(json, '{"batch": [{"type": "VARCHAR", "body": "JSON"}], "data": ["JSON"], "trace": "JSON", "observations": ["JSON"],
             "exportSource": "VARCHAR"}') as whole
-    from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 67108864)
+    from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 16777216)
 ),
 parts as (
     select landing_file, landing_row, unnest(case

@@ -3,7 +3,7 @@
 -- completion_tokens include reasoning. Key names: litellm/types/utils.py, StandardLoggingPayload.
 with raw as (
     select *
-    from read_json($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 67108864, columns = {
+    from read_json($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 16777216, columns = {
         id: 'VARCHAR', litellm_call_id: 'VARCHAR', trace_id: 'VARCHAR', session_id: 'VARCHAR', call_type: 'VARCHAR', stream: 'VARCHAR',
         response_cost: 'VARCHAR', cost_breakdown: 'VARCHAR', status: 'VARCHAR', custom_llm_provider: 'VARCHAR',
         prompt_tokens: 'VARCHAR', completion_tokens: 'VARCHAR', total_tokens: 'VARCHAR',

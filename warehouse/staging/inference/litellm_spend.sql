@@ -4,7 +4,7 @@
 -- cache are noted gateway_cache_hit; their cost stays as reported. Rows of MCP, file and list calls are context.
 with raw as (
     select *, row_number() over () as landing_row
-    from read_json($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 67108864, columns = {
+    from read_json($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 16777216, columns = {
         request_id: 'VARCHAR', call_type: 'VARCHAR', spend: 'VARCHAR',
         prompt_tokens: 'VARCHAR', completion_tokens: 'VARCHAR', total_tokens: 'VARCHAR',
         "startTime": 'VARCHAR', "endTime": 'VARCHAR', "completionStartTime": 'VARCHAR', request_duration_ms: 'VARCHAR',

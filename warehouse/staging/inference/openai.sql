@@ -20,7 +20,7 @@ with lines as (
             "provider": "VARCHAR", "cost_usd": "VARCHAR", "workload_id": "VARCHAR", "client_id": "VARCHAR",
             "tenant": "VARCHAR", "team": "VARCHAR", "user_id": "VARCHAR", "session_id": "VARCHAR", "trace_id": "VARCHAR",
             "environment": "VARCHAR", "metadata": "JSON"}') as l
-    from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 67108864)
+    from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 16777216)
 ),
 opened as (
     select *,
@@ -62,7 +62,7 @@ judged as (
     select *,
         metadata_keys(l.metadata) as lm,
         metadata_keys(q.metadata) as qm,
-        coalesce(r.error, l.error) as failure,
+        coalesce(error_in(r.error), error_in(l.error)) as failure,
         as_count(coalesce(l.status_code, h.status_code, case when regexp_full_match(h.status, '[1-5][0-9]{2}') then h.status end))
             as answered_status,
         coalesce(l.timestamp, l.started_at, l.start_time, case when not is_bare then l.created_at end, r.created, r.created_at)
@@ -73,7 +73,8 @@ judged as (
         -- A batch line is answered without its request; a line of a batch's *input* file was never answered.
         l.custom_id is not null as is_batch,
         l.custom_id is not null and l.method is not null and l.response is null or l.object = 'batch' as is_context,
-        r.choices is not null or r.output is not null or r.candidates is not null or r.object is not null or r.type is not null as is_answer,
+        r.choices is not null or r.output is not null or r.candidates is not null or r.object is not null or r.type is not null
+            as is_answer,
         lower(coalesce(r.model, r."modelVersion", q.model)) as model_text
     from with_usage('read_out')
 ),

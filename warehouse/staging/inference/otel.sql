@@ -18,7 +18,7 @@ with requests as (
                 "events": [{"name": "VARCHAR", "timeUnixNano": "VARCHAR",
                     "attributes": [{"key": "VARCHAR", "value": "MAP(VARCHAR, VARCHAR)"}]}]}]}]}]') as resources,
         coalesce(json_type("resourceSpans"), json_type("resourceLogs"), json_type("resourceMetrics")) is not distinct from 'ARRAY' as is_otlp
-    from read_json($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 67108864, columns = {
+    from read_json($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 16777216, columns = {
         "resourceSpans": 'JSON', "resourceLogs": 'JSON', "resourceMetrics": 'JSON'})
 ),
 -- One list of names and values a span: its own attributes win over those of its events, and these over its resource's.
@@ -155,7 +155,7 @@ read_out as (
             lambda e: e.v is not null), lambda e: {'k': e.k, 'v': e.v})))::varchar, '{}')) as request_params
     from keyed
 ),
-spans as (
+spans as materialized (
     select *,
         as_utc(start_text) as started_at,
         as_utc(end_text) as finished_at,
@@ -203,7 +203,7 @@ told as (
                         "eventName": "VARCHAR", "timeUnixNano": "VARCHAR", "observedTimeUnixNano": "VARCHAR",
                         "attributes": [{"key": "VARCHAR", "value": {"stringValue": "VARCHAR", "arrayValue": {"values": "JSON"}, "kvlistValue": "JSON"}}]}]}]}]'),
                     lambda r: r."scopeLogs")), lambda s: s."logRecords"))) as l
-                from read_json($files, format = 'newline_delimited', maximum_object_size = 67108864, columns = {"resourceLogs": 'JSON'})
+                from read_json($files, format = 'newline_delimited', maximum_object_size = 16777216, columns = {"resourceLogs": 'JSON'})
                 where "resourceLogs" is not null))
         where coalesce(l."eventName", list_filter(l.attributes, lambda x: x.key = 'event.name')[1].value."stringValue")
             = 'gen_ai.client.inference.operation.details')

@@ -11,9 +11,13 @@ from pipelines.feeds import embedded_genai_prices
 from tests.support.staging import stage
 
 
-def book(prices: object, **model: object) -> list[tuple]:
+def rows_of(prices: object, **model: object) -> list[dict]:
+    """Staged rows of one model."""
+    return stage("price", "genai_prices", [json.dumps([{"id": "lab", "models": [{"id": "m", "prices": prices, **model}]}])])
+
+
+def book(prices: object) -> list[tuple]:
     """(token_class, tier, above, from, to, condition, USD per million) of one model."""
-    rows = stage("price", "genai_prices", ["[%s]" % json.dumps({"id": "lab", "models": [{"id": "m", "prices": prices, **model}]})])
     return sorted(
         (
             r["token_class"],
@@ -24,7 +28,7 @@ def book(prices: object, **model: object) -> list[tuple]:
             str(r["price_condition"]),
             float(r["price_usd_per_unit"] * 1_000_000),
         )
-        for r in rows
+        for r in rows_of(prices)
         if r["token_class"]
     )
 
@@ -82,14 +86,16 @@ def test_the_first_override_that_fits_wins_and_only_for_what_it_names():
         {"when": {"speed": "fast"}, "prices": {"input_mtok": 9}},
         {"when": {"route": "mistral/eu"}, "prices": {"input_mtok": 3.3}},
     ]
-    rows = stage(
-        "price",
-        "genai_prices",
-        ["[%s]" % json.dumps({"id": "lab", "models": [{"id": "m", "prices": {"input_mtok": 3}, "price_variants": variants}]})],
-    )
     assert sorted(
-        (r["service_tier"], str(r["region"]), r["token_class"], str(r["valid_from"])[:10], str(r["valid_to"])[:10], float(r["price_usd_per_unit"] * 10**6))
-        for r in rows
+        (
+            r["service_tier"],
+            str(r["region"]),
+            r["token_class"],
+            str(r["valid_from"])[:10],
+            str(r["valid_to"])[:10],
+            float(r["price_usd_per_unit"] * 10**6),
+        )
+        for r in rows_of({"input_mtok": 3}, price_variants=variants)
     ) == [
         ("batch", "None", "input_uncached", "1970-01-01", "2027-01-01", 2.0),
         ("batch", "None", "input_uncached", "2027-01-01", "None", 1.0),
@@ -112,7 +118,7 @@ def test_the_first_override_that_fits_wins_and_only_for_what_it_names():
     ],
 )
 def test_units(key, token_class, unit, price):
-    (row,) = stage("price", "genai_prices", ["[%s]" % json.dumps({"id": "lab", "models": [{"id": "m", "prices": {key: "6"}}]})])
+    (row,) = rows_of({key: "6"})
     assert (row["token_class"], row["unit"], row["price_usd_per_unit"]) == (token_class, unit, Decimal(price))
 
 

@@ -11,9 +11,11 @@ from tests.support.staging import stage
 def prices(entry: dict | str, model: str = "m") -> dict[tuple, Decimal]:
     """Of one entry: (token_class, service_tier, context_above_tokens, region, price_condition) -> price."""
     text = entry if isinstance(entry, str) else json.dumps(entry)
-    rows = stage("price", "litellm", ["{%s: %s}" % (json.dumps(model), text)])
+    rows = stage("price", "litellm", [f"{{{json.dumps(model)}: {text}}}"])
     return {
-        (r["token_class"], r["service_tier"], r["context_above_tokens"], r["region"], r["price_condition"]): r["price_usd_per_unit"]
+        (r["token_class"], r["service_tier"], r["context_above_tokens"], r["region"], r["price_condition"]): r[
+            "price_usd_per_unit"
+        ]
         for r in rows
         if r["token_class"]
     }
@@ -75,7 +77,7 @@ def test_a_key_nobody_taught_us_comes_out_as_unknown(key):
 
 @pytest.mark.parametrize("written", ["1.5e-07", "0.00000015", "1.5E-7", "15e-8", '"1.5e-07"'])
 def test_a_number_is_exact_however_it_is_written(written):
-    assert list(prices('{"input_cost_per_token": %s}' % written).values()) == [Decimal("0.00000015")]
+    assert list(prices(f'{{"input_cost_per_token": {written}}}').values()) == [Decimal("0.00000015")]
 
 
 def test_a_price_per_thousand_is_brought_to_one():
@@ -97,7 +99,14 @@ def test_no_models_and_models_without_a_price():
     rows = stage(
         "price",
         "litellm",
-        [{"sample_spec": {"input_cost_per_token": 0.0}, "fallback_generalizations": {"input_cost_per_token": 1}, "m": {"mode": "chat"}, "n": 3}],
+        [
+            {
+                "sample_spec": {"input_cost_per_token": 0.0},
+                "fallback_generalizations": {"input_cost_per_token": 1},
+                "m": {"mode": "chat"},
+                "n": 3,
+            }
+        ],
     )
     assert [(r["feed_model"], r["token_class"], r["price_usd_per_unit"]) for r in rows] == [("m", None, None)]
 

@@ -10,7 +10,9 @@ def rows(model: dict) -> list[dict]:
 
 
 def prices(cost: dict) -> dict[tuple, Decimal]:
-    return {(r["token_class"], r["service_tier"], r["context_above_tokens"]): r["price_usd_per_unit"] for r in rows({"cost": cost})}
+    return {
+        (r["token_class"], r["service_tier"], r["context_above_tokens"]): r["price_usd_per_unit"] for r in rows({"cost": cost})
+    }
 
 
 def test_prices_are_per_million_tokens():
@@ -55,8 +57,18 @@ def test_a_new_key_is_unknown():
 
 def test_facts_of_a_model_without_a_price():
     (row,) = rows(
-        {"limit": {"context": 1048576, "output": 65536}, "release_date": "2025-03", "open_weights": False, "modalities": {"output": ["text"]}}
+        {
+            "limit": {"context": 1048576, "output": 65536},
+            "release_date": "2025-03",
+            "open_weights": False,
+            "modalities": {"output": ["text"]},
+        }
     )
-    assert (row["feed_model"], row["provider_alias"], row["token_class"], row["mode"]) == ("google/gemini", "google", None, "chat")
+    assert (row["feed_model"], row["provider_alias"], row["token_class"], row["mode"]) == (
+        "google/gemini",
+        "google",
+        None,
+        "chat",
+    )
     assert (row["context_window_tokens"], row["max_output_tokens"]) == (1048576, 65536)
     assert (str(row["release_day"]), row["is_open_weights"]) == ("2025-03-01", False)

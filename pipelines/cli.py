@@ -1,0 +1,282 @@
+"""`flywheel`: the same steps as the DAGs, without Airflow."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from pipelines.errors import FlywheelError, NotConfigured, RetryLater
+from pipelines.settings import Feed, Settings, Source
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console()
+err = Console(stderr=True)
+
+EXIT_STOP, EXIT_RETRY = 1, 75
+"""75 is EX_TEMPFAIL of sysexits.h: trying again later may help."""
+
+
+class _Shown:
+    """A report that shows one line of progress while long work goes on."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(
+            SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), console=err, transient=True
+        )
+        self._task = self._bars.add_task("starting", total=None)
+
+    def __enter__(self) -> _Shown:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, text: str, share: float | None) -> None:
+        self._bars.update(self._task, description=text, total=None if share is None else 1.0, completed=share or 0)
+
+
+def _settings(url: str | None = None, format: str | None = None, source: str | None = None) -> tuple[Settings, list[str]]:
+    """Settings, with a source given on the command line added; and the names of the sources meant."""
+    settings = Settings.load()
+    if url:
+        if not format:
+            raise NotConfigured("--format says how to read the logs, for example --format litellm")
+        name = source or format
+        settings.sources[name] = Source(url=url, format=format)
+        return settings, [name]
+    if source:
+        settings.source(source)
+        return settings, [source]
+    return settings, sorted(settings.sources)
+
+
+Url = Annotated[str | None, typer.Argument(help="File, folder, glob or fsspec URL; default: the sources in the settings")]
+Format = Annotated[str | None, typer.Option(help="How to read it: a name in warehouse/staging/inference or your own folder")]
+SourceName = Annotated[str | None, typer.Option("--source", help="Name of the source; default: the format's name")]
+Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="UTC day of arrival; default: today")]
+
+
+def _day(day: datetime | None) -> date:
+    return day.date() if day else datetime.now(UTC).date()
+
+
+@app.command()
+def land(url: Url = None, format: Format = None, source: SourceName = None, day: Day = None) -> None:
+    """Copy raw logs into landing, unchanged. Bytes that are there already are not copied again."""
+    from pipelines.ingest import land_source
+
+    settings, names = _settings(url, format, source)
+    for name in names:
+        with _Shown() as shown:
+            landed = land_source(settings, name, settings.source(name).url, _day(day), shown)
+        console.print(f"{name}: {len(landed)} files, {sum(f.byte_count for f in landed):,} bytes in landing", highlight=False)
+
+
+@app.command()
+def ingest(url: Url = None, format: Format = None, source: SourceName = None, day: Day = None) -> None:
+    """Land logs, check them and put them into the warehouse. Doing it twice changes nothing."""
+    from pipelines.ingest import ingest_source
+
+    settings, names = _settings(url, format, source)
+    if not names:
+        raise NotConfigured("no sources: give a URL and --format, or write [sources.<name>] in flywheel.toml")
+    for name in names:
+        with _Shown() as shown:
+            reports = ingest_source(settings, name, _day(day), shown)
+        for report in reports:
+            console.print(str(report), highlight=False, soft_wrap=True)
+            for promise, count in sorted(report.reasons.items()):
+                console.print(f"    quarantined by {promise}: {count:,}", highlight=False)
+
+
+@app.command()
+def prices(
+    url: Annotated[str | None, typer.Argument(help="Address, file, or folder of dated snapshots; default: the feeds in the settings")] = None,
+    format: Annotated[str | None, typer.Option(help="litellm, openrouter, models_dev, genai_prices, or your own")] = None,
+    feed: Annotated[str | None, typer.Option(help="Name of the feed; default: the format's name")] = None,
+    day: Day = None,
+) -> None:
+    """Fetch price feeds and write the price book anew. A folder of dated snapshots is brought in whole."""
+    from pipelines.prices import ingest_feed
+
+    settings = Settings.load()
+    names = [feed] if feed else sorted(settings.feeds)
+    if url:
+        if not format:
+            raise NotConfigured("--format says which feed it is: litellm, openrouter, models_dev or genai_prices")
+        names = [feed or format]
+        settings.feeds[names[0]] = Feed(url=url, format=format)
+    for name in names:
+        with _Shown() as shown:
+            report = ingest_feed(settings, name, _day(day), shown)
+        console.print(str(report), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def build(tables: Annotated[list[str] | None, typer.Argument(help="marts.call_cost and the like; default: all that are stale")] = None) -> None:
+    """Build marts: only the days whose calls or prices have changed."""
+    from pipelines.build import build_table, mart_order
+
+    settings = Settings.load()
+    for name in tables or mart_order():
+        with _Shown() as shown:
+            report = build_table(settings, name, None, shown)
+        console.print(str(report), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def replay(
+    source: Annotated[str | None, typer.Argument(help="Name of the source; default: all that have something in quarantine")] = None,
+) -> None:
+    """Take quarantined records in again from landing, with the selects and contracts as they are now."""
+    import duckdb
+
+    from pipelines.ingest import ingest_landed
+
+    settings = Settings.load()
+    if not settings.views.is_file():
+        raise NotConfigured("nothing was ever taken in, so nothing is in quarantine")
+    with duckdb.connect(str(settings.views), read_only=True) as con:
+        held = con.execute(
+            "select source, source_format, list(distinct landing_file) from core.quarantine "
+            "where target_table in ('core.inference', 'core.feedback') and ($source is null or source = $source) group by 1, 2 order by 1",
+            {"source": source},
+        ).fetchall()
+    if not held:
+        console.print("nothing of these sources is in quarantine")
+    for name, format, files in held:
+        with _Shown() as shown:
+            reports = ingest_landed(settings, name, format, shown, only=files)
+        for report in reports:
+            console.print(str(report), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def sql(query: Annotated[str | None, typer.Argument(help="One statement; default: read from standard input")] = None) -> None:
+    """Ask the warehouse. Read-only; what is printed is cut at 200 rows."""
+    import duckdb
+
+    from pipelines.answer import table_of
+
+    settings = Settings.load()
+    if not settings.views.is_file():
+        raise NotConfigured(f"there is no {settings.views} yet; bring logs in first (make run, or flywheel ingest)")
+    try:
+        with duckdb.connect(str(settings.views), read_only=True) as con:
+            found = con.execute(query or sys.stdin.read())
+            if found.description is None:
+                return
+            rows = found.fetchmany(201)
+            console.print(table_of([d[0] for d in found.description], rows[:200]))
+            if len(rows) > 200:
+                console.print("[dim]… more rows; add a limit, or use a DuckDB client[/dim]")
+    except duckdb.Error as error:
+        raise NotConfigured(f"the query does not run: {error}") from error
+
+
+@app.command()
+def status() -> None:
+    """What the warehouse holds, whether it agrees with its sources, and what is stale."""
+    import duckdb
+
+    from pipelines.answer import table_of
+    from pipelines.build import mart_order, stale_days
+    from pipelines.contracts import contract, tables
+    from pipelines.lake import Lake
+
+    settings = Settings.load()
+    lake = Lake(settings)
+    rows = []
+    for name in tables():
+        if lake.exists(name):
+            files = lake.snapshot(name).files
+            stale = len(stale_days(settings, name)) if name in mart_order() and contract(name).partition else None
+            rows.append((name, sum(f.rows for f in files), len(files), stale, contract(name).sentence))
+    if not rows:
+        console.print(f"nothing in {settings.home} yet; make run, or flywheel ingest, fills it", highlight=False)
+        return
+    console.print(table_of(["table", "rows", "files", "stale days", "what it is"], rows))
+    with duckdb.connect(str(settings.views), read_only=True) as con:
+        try:
+            found = con.execute("select source, target_table, record_count, expected_rows, row_count, row_difference, quarantined_count from marts.reconciliation order by 1, 2")
+        except duckdb.CatalogException:
+            return
+        console.print(table_of([d[0] for d in found.description], found.fetchall(), "Sources against warehouse"))
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder to write logs/ and truth/ into")],
+    calls: Annotated[int, typer.Option(min=1, help="How many calls")] = 20_000,
+    days: Annotated[int, typer.Option(min=1, help="Over how many UTC days")] = 3,
+    first_day: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day; default: so that the last is yesterday")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes")] = 7,
+    formats: Annotated[str, typer.Option(help="Comma-separated; default: all")] = "",
+    dirt: Annotated[float, typer.Option(min=0, max=1, help="Share of lines to spoil")] = 0.01,
+) -> None:
+    """Write logs of calls that were never made, in many formats, with a known truth."""
+    from pipelines.simulate import FORMATS, simulate
+
+    start = first_day.date() if first_day else datetime.now(UTC).date() - timedelta(days=days)
+    with _Shown() as shown:
+        report = simulate(
+            out, calls=calls, days=days, first_day=start, seed=seed,
+            formats=[f.strip() for f in formats.split(",") if f.strip()] or list(FORMATS), dirt_share=dirt,
+            progress=lambda done, of: shown(f"{done:,} of {of:,} calls", done / of),
+        )
+    console.print(f"{report.calls:,} calls in {report.seconds:.1f} s under {out}", highlight=False)
+
+
+@app.command()
+def maintain() -> None:
+    """Compact small files, expire old snapshots, remove orphans."""
+    from pipelines.maintenance import maintain
+
+    console.print(str(maintain(Settings.load())), highlight=False)
+
+
+@app.command()
+def docs() -> None:
+    """Build Great Expectations' Data Docs of the latest audits and say where they are."""
+    from pipelines.gate import data_docs
+
+    console.print(str(data_docs(Settings.load())), highlight=False)
+
+
+@app.command()
+def run(
+    logs: Annotated[str | None, typer.Option(help="File, folder, glob or fsspec URL; default: a simulated sample")] = None,
+    format: Format = None,
+    once: Annotated[bool, typer.Option(help="Stop Airflow and return when done")] = False,
+) -> None:
+    """Run the DAGs under Airflow on this machine and print the first answer: what `make run` does."""
+    from pipelines import first_run
+
+    raise typer.Exit(first_run.first_run(logs, format, once=once, console=console))
+
+
+def main() -> None:
+    """Entry point: errors of ours are one clear line, and the exit code says whether trying again may help."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    try:
+        app()
+    except RetryLater as error:
+        err.print(f"[yellow]try again later[/yellow]: {escape(str(error))}", highlight=False)
+        sys.exit(EXIT_RETRY)
+    except FlywheelError as error:
+        err.print(f"[red]stopped[/red]: {escape(str(error))}", highlight=False)
+        sys.exit(EXIT_STOP)
+
+
+if __name__ == "__main__":
+    main()

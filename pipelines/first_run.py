@@ -1,0 +1,48 @@
+"""The first run: a sample or the user's own logs, through Airflow, to an answer. What `make run` does."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from rich.console import Console
+
+from pipelines import local_run
+from pipelines.answer import answer
+from pipelines.errors import NotConfigured
+from pipelines.settings import Settings, Source
+from pipelines.simulate import simulate
+
+SAMPLE_CALLS, SAMPLE_DAYS, SAMPLE_SEED, SAMPLE_DIRT = 20_000, 3, 7, 0.02
+SAMPLE_FORMATS = ("litellm", "openai", "otel", "langfuse", "anthropic")
+
+
+def first_run(logs: str | None, format: str | None, *, once: bool, console: Console) -> int:
+    """Bring in `logs` as `format`, the sources of the settings, or a simulated sample; run the DAGs; print the answer.
+
+    Returns the exit code. A second run takes in what is new and leaves the rest as it is.
+    """
+    settings = Settings.load()
+    today = datetime.now(UTC).date()
+    if logs:
+        if not format:
+            raise NotConfigured("FORMAT says how to read the logs, for example: make run LOGS=/data/calls.jsonl FORMAT=litellm")
+        # Airflow's processes run elsewhere; a path is made absolute before it is handed to them.
+        url = logs if "://" in logs else str(Path(logs).expanduser().resolve())
+        settings.sources = {format: Source(url=url, format=format)}
+    elif not settings.sources:
+        settings.sources = sample(settings, today, console)
+    return local_run.run(settings, [today], answer=lambda s: answer(s, console), once=once, console=console)
+
+
+def sample(settings: Settings, today: date, console: Console) -> dict[str, Source]:
+    """Sources of a simulated sample, written once: the calls of the last three days, some late, doubled or spoilt."""
+    out = settings.home / "sample"
+    if not (out / "truth" / "expected.json").is_file():
+        console.print(f"Simulating {SAMPLE_CALLS:,} calls of {SAMPLE_DAYS} days in {len(SAMPLE_FORMATS)} formats …")
+        simulate(
+            out, calls=SAMPLE_CALLS, days=SAMPLE_DAYS, first_day=today - timedelta(days=SAMPLE_DAYS + 3), seed=SAMPLE_SEED,
+            formats=SAMPLE_FORMATS, dirt_share=SAMPLE_DIRT,
+        )
+    names = sorted(p.name for p in (out / "logs").iterdir() if p.is_dir())
+    return {name: Source(url=str(out / "logs" / name), format=name) for name in names}

@@ -1,0 +1,106 @@
+"""Keep the tables small to open and cheap to hold: compact, expire, clean up."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import fsspec
+import pyarrow.parquet as pq
+
+from pipelines.contracts import contract, quoted, tables
+from pipelines.engine import connect, parquet_list, write
+from pipelines.follow import PREFIX, recover
+from pipelines.lake import FileEntry, Lake, Snapshot
+from pipelines.settings import Settings
+
+log = logging.getLogger(__name__)
+
+SMALL_BYTES = 32 * 2**20
+"""Data files below this are put together when a partition has several: each costs a reader about a millisecond to open."""
+KEEP_SNAPSHOTS = timedelta(days=7)
+"""Old snapshots answer "what did we report last week"; longer is what landing is for."""
+KEEP_ORPHANS = timedelta(days=1)
+"""No run takes a day between writing a file and committing it; a younger stranger may belong to one that is under way."""
+
+
+@dataclass
+class MaintenanceReport:
+    """What was tidied."""
+
+    compacted_files: int = 0
+    expired_snapshots: int = 0
+    removed_files: int = 0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.compacted_files} small files put together, {self.expired_snapshots} old snapshots expired, "
+            f"{self.removed_files} orphaned files removed"
+        )
+
+
+def maintain(settings: Settings, keep_snapshots: timedelta = KEEP_SNAPSHOTS, keep_orphans: timedelta = KEEP_ORPHANS) -> MaintenanceReport:
+    """Compact, expire and clean up every table. Safe beside running writers; running it twice changes nothing more."""
+    lake, done = Lake(settings), MaintenanceReport()
+    for name in tables():
+        if lake.exists(name):
+            recover(lake, name)
+            lake.settle(name, lambda seen, name=name: _compact(settings, lake, name, seen, done))
+            done.expired_snapshots += lake.expire(name, datetime.now(UTC) - keep_snapshots)
+            done.removed_files += _remove_orphans(settings, lake, name, keep_orphans)
+    _remove_scratch(settings, keep_orphans)
+    lake.publish_views()
+    log.info("%s", done)
+    return done
+
+
+def _compact(settings: Settings, lake: Lake, name: str, seen: Snapshot, done: MaintenanceReport) -> None:
+    by_partition: dict[object, list[FileEntry]] = {}
+    for entry in seen.files:
+        if entry.data_file.file_size_in_bytes < SMALL_BYTES:
+            by_partition.setdefault(entry.partition, []).append(entry)
+    remove: list[FileEntry] = []
+    add: list[str] = []
+    columns = ", ".join(map(quoted, contract(name).names))
+    with connect(settings) as con:
+        for partition, entries in by_partition.items():
+            if len(entries) < 2:
+                continue
+            path = settings.scratch / f"{uuid.uuid4().hex}.parquet"
+            write(con, path, f"select {columns} from {parquet_list(e.path for e in entries)}")
+            if pq.read_metadata(path).num_rows != sum(e.rows for e in entries):
+                path.unlink()
+                raise AssertionError(f"{name}: compaction would change the number of rows")
+            remove += entries
+            add.append(lake.upload(path, name, partition))
+    lake.commit(seen, add, remove)
+    done.compacted_files += len(remove)
+
+
+def _remove_orphans(settings: Settings, lake: Lake, name: str, keep: timedelta) -> int:
+    """Delete data files that no snapshot and no announced step knows, once they are old enough."""
+    table = lake.table(name)
+    known = lake.all_files(name)
+    announced = " ".join(v for other in tables() if lake.exists(other) for k, v in lake.table(other).properties.items() if k.startswith(PREFIX))
+    fs, root = fsspec.core.url_to_fs(f"{settings.warehouse}/{name.replace('.', '/')}/data")
+    removed = 0
+    for path, info in fs.find(root, detail=True).items():
+        changed = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or time.time()
+        age = time.time() - (changed.timestamp() if isinstance(changed, datetime) else float(changed))
+        if age > keep.total_seconds() and path not in known and path.rsplit("/", 1)[-1] not in announced:
+            fs.rm_file(path)
+            removed += 1
+    log.debug("%s: %d orphans removed of %s", name, removed, table.location())
+    return removed
+
+
+def _remove_scratch(settings: Settings, keep: timedelta) -> None:
+    if not settings.scratch.is_dir():
+        return
+    for path in settings.scratch.iterdir():
+        if time.time() - path.stat().st_mtime > keep.total_seconds():
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
