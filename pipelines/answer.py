@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import duckdb
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -64,16 +67,22 @@ offer as (
         + coalesce(used.cache_write, 0) * coalesce(sheet.cache_write, sheet.input_uncached) + coalesce(used.output, 0) * sheet.output as would_cost_usd
     from used join sheet using (model_name)
 )
-select model_name, provider_name, list_cost_usd, at_provider, at_tier, min(would_cost_usd) as would_cost_usd
-from offer where would_cost_usd < list_cost_usd * 0.98
-group by all
-qualify row_number() over (partition by model_name, provider_name, at_tier = 'standard' order by min(would_cost_usd), at_provider) = 1
+select model_name, provider_name, list_cost_usd, at_provider, at_tier, would_cost_usd
+from (
+    select *, row_number() over (partition by model_name, provider_name, at_tier = 'standard' order by would_cost_usd, at_provider) as place
+    from (
+        select model_name, provider_name, list_cost_usd, at_provider, at_tier, min(would_cost_usd) as would_cost_usd
+        from offer where would_cost_usd < list_cost_usd * 0.98 group by all
+    ) as cheaper
+) as ranked
+where place = 1
 order by list_cost_usd desc, would_cost_usd
 """
 
 REFUSED = """
-select target_table, source, reason, count(*) as records, min(landing_file) || ':' || min(landing_line) as example
-from core.quarantine group by 1, 2, 3 order by records desc limit 12
+select source, promise, count(*) as records
+from (select source, unnest(string_split(promises, ',')) as promise from core.quarantine)
+group by all order by records desc, source, promise limit 12
 """
 
 
@@ -85,11 +94,11 @@ def answer(settings: Settings, console: Console | None = None) -> None:
     with duckdb.connect(str(settings.views), read_only=True) as con:
         _show(con, console, "Spend by provider and model, at list prices", SPEND, "nothing was costed yet")
         _show(con, console, "The same tokens for less: other providers and tiers of the same model", ALTERNATIVES, "none is cheaper")
-        _show(con, console, "Refused, and kept in core.quarantine", REFUSED, "nothing was refused")
-    console.print(f"\n[bold]Ask it yourself[/bold]: flywheel sql, or any DuckDB client on {settings.views}", highlight=False)
+        _show(con, console, "Refused, by the promise broken (core.quarantine has the reason and the place of each)", REFUSED, "nothing was refused")
+    console.print(f"\n[bold]Ask it yourself[/bold]: flywheel sql, or any DuckDB client on {settings.views}", highlight=False, soft_wrap=True)
     for question, sql in TRY:
-        console.print(f"\n[dim]-- {question}[/dim]")
-        console.print(sql, markup=False, highlight=False)
+        console.print(f"\n[dim]-- {question}[/dim]", soft_wrap=True)
+        console.print(sql, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(con: duckdb.DuckDBPyConnection, console: Console, title: str, sql: str, empty: str) -> None:
@@ -103,15 +112,17 @@ def _show(con: duckdb.DuckDBPyConnection, console: Console, title: str, sql: str
         console.print(f"\n[bold]{title}[/bold]: {empty}")
         return
     console.print()
-    console.print(table_of([d[0] for d in found.description], rows, title))
+    console.print(table_of([d[0] for d in found.description], rows, title, headings=lambda name: name.replace("_", " ")))
 
 
-def table_of(names: list[str], rows: list[tuple], title: str | None = None) -> Table:
+def table_of(
+    names: list[str], rows: list[tuple], title: str | None = None, headings: Callable[[str], str] = str
+) -> Table:
     """Rows as a table for the terminal: numbers to the right, money with a sensible number of digits."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for n, name in enumerate(names):
         numeric = any(isinstance(row[n], int | float) or hasattr(row[n], "as_tuple") for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(headings(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(name, value) for name, value in zip(names, row, strict=True)))
     return table

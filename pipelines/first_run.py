@@ -14,6 +14,8 @@ from pipelines.settings import Settings, Source
 from pipelines.simulate import simulate
 
 SAMPLE_CALLS, SAMPLE_DAYS, SAMPLE_SEED, SAMPLE_DIRT = 20_000, 3, 7, 0.02
+SAMPLE_AGE = SAMPLE_DAYS + 3
+"""Days before today on which the sample begins; late lines come up to three days after its last."""
 SAMPLE_FORMATS = ("litellm", "openai", "otel", "langfuse", "anthropic")
 
 
@@ -30,18 +32,25 @@ def first_run(logs: str | None, format: str | None, *, once: bool, console: Cons
         # Airflow's processes run elsewhere; a path is made absolute before it is handed to them.
         url = logs if "://" in logs else str(Path(logs).expanduser().resolve())
         settings.sources = {format: Source(url=url, format=format)}
-    elif not settings.sources:
-        settings.sources = sample(settings, today, console)
-    return local_run.run(settings, [today], answer=lambda s: answer(s, console), once=once, console=console)
+        priced_from = today
+    elif settings.sources:
+        priced_from = today
+    else:
+        # The sample plays in the days before; its prices are taken as known when it begins.
+        priced_from = today - timedelta(days=SAMPLE_AGE)
+        settings.sources = sample(settings, priced_from, console)
+    return local_run.run(
+        settings, [today], price_days=[priced_from], answer=lambda s: answer(s, console), once=once, console=console
+    )
 
 
-def sample(settings: Settings, today: date, console: Console) -> dict[str, Source]:
+def sample(settings: Settings, first_day: date, console: Console) -> dict[str, Source]:
     """Sources of a simulated sample, written once: the calls of the last three days, some late, doubled or spoilt."""
     out = settings.home / "sample"
     if not (out / "truth" / "expected.json").is_file():
         console.print(f"Simulating {SAMPLE_CALLS:,} calls of {SAMPLE_DAYS} days in {len(SAMPLE_FORMATS)} formats …")
         simulate(
-            out, calls=SAMPLE_CALLS, days=SAMPLE_DAYS, first_day=today - timedelta(days=SAMPLE_DAYS + 3), seed=SAMPLE_SEED,
+            out, calls=SAMPLE_CALLS, days=SAMPLE_DAYS, first_day=first_day, seed=SAMPLE_SEED,
             formats=SAMPLE_FORMATS, dirt_share=SAMPLE_DIRT,
         )
     names = sorted(p.name for p in (out / "logs").iterdir() if p.is_dir())

@@ -26,7 +26,7 @@ from pipelines.engine import connect, parquet_list, write
 from pipelines.errors import NotConfigured, PromiseBroken
 from pipelines.follow import announcement, follow, recover, replacement, results
 from pipelines.lake import FileEntry, Lake, Snapshot
-from pipelines.land import Landed, land, landed_day, landed_paths
+from pipelines.land import Landed, counted_lines, land, landed_day, landed_paths
 from pipelines.readable import readable
 from pipelines.settings import Settings
 from pipelines.stage import CONTENT, Report, Staged, format_sql, reads_window, silent, stage, write_content, write_days
@@ -158,7 +158,8 @@ def _ingest_batch(
     scratch.mkdir(parents=True)
     try:
         report(f"{source}: looking at {len(batch)} files", None)
-        files = [readable(settings, path, scratch) for path in batch]
+        lines = counted_lines(settings, source)
+        files = [readable(settings, path, scratch, lines.get(path)) for path in batch]
         with connect(settings) as con:
             staged = stage(settings, con, source, format, target, files, scratch, report)
             report(f"{source}: judging", None)

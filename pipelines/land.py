@@ -11,11 +11,11 @@ import os
 import re
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
-from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import fsspec
@@ -30,12 +30,40 @@ SUFFIX = re.compile(r"(\.[a-z0-9]{1,10}){0,2}$")
 
 
 @dataclass(frozen=True)
+class Lines:
+    """Newline-ended (or last) lines of a file, and whether bytes were seen that DuckDB's fast reader stumbles over."""
+
+    count: int
+    is_suspicious: bool
+
+
+class LineCounter:
+    """Counts lines chunk by chunk, as the bytes come by anyway."""
+
+    def __init__(self) -> None:
+        self._count, self._gap, self._last, self._suspicious = 0, 0, b"\n", False
+
+    def feed(self, chunk: bytearray, size: int) -> None:
+        newlines = chunk.count(b"\n", 0, size)
+        self._count += newlines
+        # Two chunks without an end of line: a line too long to read; a byte order mark or an empty line at the start.
+        self._gap = 0 if newlines else self._gap + 1
+        self._suspicious = self._suspicious or self._gap > 1 or (self._last == b"\n" and chunk[:1] in (b"\n", b"\xef"))
+        self._last = bytes(chunk[size - 1 : size])
+
+    @property
+    def seen(self) -> Lines:
+        return Lines(self._count + (self._last != b"\n"), self._suspicious)
+
+
+@dataclass(frozen=True)
 class Landed:
     """A file in landing. `path` is relative to the landing folder and names it everywhere in the warehouse."""
 
     path: str
     byte_count: int
     origin: str
+    lines: Lines
 
     @property
     def day(self) -> date:
@@ -100,25 +128,50 @@ def land(
     fs, paths = origins(url, day)
     landed = []
     with closing(_origins(settings)) as memory:
-        known = dict(memory.execute("select origin || '|' || version, landing_file from origin where source = ?", [source]))
+        known = {
+            (origin, version): (path, Lines(count, bool(suspicious)))
+            for origin, version, path, count, suspicious in memory.execute(
+                "select origin, version, landing_file, line_count, is_suspicious from origin where source = ?", [source]
+            )
+        }
         out, root = fsspec.core.url_to_fs(settings.landing)
+        present = {
+            path.rsplit("/", 1)[-1]: path
+            for path in landed_paths(settings, source)
+            if not each_day or landed_day(path) == day
+        }
         for path in paths:
             origin, version = redacted(fs.unstrip_protocol(path)), _version(fs, path)
-            before = known.get(f"{origin}|{version}")
+            before, lines = known.get((origin, version), (None, None))
             if before and not each_day and out.exists(f"{root}/{before}"):
-                landed.append(Landed(before, out.size(f"{root}/{before}"), origin))
+                landed.append(Landed(before, out.size(f"{root}/{before}"), origin, lines))
                 continue
-            landed.append(_copy(settings, fs, path, source, day, origin, progress, each_day))
-            memory.execute("insert or replace into origin values (?, ?, ?, ?)", [source, origin, version, landed[-1].path])
-            memory.commit()
+            landed.append(_copy(settings, fs, path, source, day, origin, progress, present))
+            present[landed[-1].path.rsplit("/", 1)[-1]] = landed[-1].path
+            lines = landed[-1].lines
+            memory.execute(
+                "insert or replace into origin values (?, ?, ?, ?, ?, ?)",
+                [source, origin, version, landed[-1].path, lines.count, lines.is_suspicious],
+            )
+            if len(landed) % 500 == 0:
+                memory.commit()
+        memory.commit()
     return landed
+
+
+def counted_lines(settings: Settings, source: str) -> dict[str, Lines]:
+    """Lines of the landed files of a source, as counted while they were copied; what is not in it must be counted again."""
+    with closing(_origins(settings)) as memory:
+        rows = memory.execute("select landing_file, line_count, is_suspicious from origin where source = ?", [source])
+        return {path: Lines(count, bool(suspicious)) for path, count, suspicious in rows}
 
 
 def _origins(settings: Settings) -> sqlite3.Connection:
     """What was landed from where. A cache: without it, files are read once more and land where they were."""
     settings.home.mkdir(parents=True, exist_ok=True)
     memory = sqlite3.connect(settings.home / "origins.db", timeout=60)
-    memory.execute("create table if not exists origin (source text, origin text, version text, landing_file text, primary key (source, origin))")
+    memory.execute("create table if not exists origin (source text, origin text, version text, landing_file text, "
+        "line_count integer, is_suspicious integer, primary key (source, origin))")
     return memory
 
 
@@ -157,27 +210,32 @@ def _copy(
     day: date,
     origin: str,
     progress: Callable[[int], None] | None,
-    each_day: bool,
+    present: dict[str, str],
 ) -> Landed:
     out, root = fsspec.core.url_to_fs(settings.landing)
     folder = f"{root}/{source}/day={day.isoformat()}"
     out.makedirs(folder, exist_ok=True)
     part = f"{folder}/{uuid.uuid4().hex}.part"
-    digest = hashlib.sha256()
+    digest, lines = hashlib.sha256(), LineCounter()
     count = 0
     try:
         try:
             expected = fs.size(path)
-            with fs.open(path, "rb") as reader, out.open(part, "wb") as writer:
+            with fs.open(path, "rb") as reader, out.open(part, "wb") as writer, ThreadPoolExecutor(1) as aside:
                 if expected and is_local(out):
                     # Reserving the space first is several times faster and fails at once on a full disk.
                     os.posix_fallocate(writer.fileno(), 0, expected)
-                for chunk in _chunks(reader):
-                    digest.update(chunk)
-                    writer.write(chunk)
-                    count += len(chunk)
+                # One buffer for all: fresh memory for every chunk costs more than the copying.
+                buffer = bytearray(CHUNK)
+                view = memoryview(buffer)
+                while size := reader.readinto(view):
+                    hashed = aside.submit(digest.update, view[:size])
+                    writer.write(view[:size])
+                    lines.feed(buffer, size)
+                    hashed.result()
+                    count += size
                     if progress:
-                        progress(len(chunk))
+                        progress(size)
                 if is_local(out):
                     writer.truncate(count)
         except FileNotFoundError as error:
@@ -189,19 +247,14 @@ def _copy(
         if expected is not None and count < expected:
             raise RetryLater(f"{origin} ended after {count:,} of {expected:,} bytes; the connection broke or the file is being rewritten")
         name = digest.hexdigest() + SUFFIX.search(path.rsplit("/", 1)[-1].lower())[0]
-        already = out.glob(f"{folder}/{name}" if each_day else f"{root}/{source}/day=*/{name}")
-        final = already[0] if already else f"{folder}/{name}"
-        if not already:
-            out.mv(part, final) if not is_local(out) else os.replace(part, final)
-        return Landed(final[len(root) :].lstrip("/"), count, origin)
+        if name in present:
+            return Landed(present[name], count, origin, lines.seen)
+        final = f"{folder}/{name}"
+        out.mv(part, final) if not is_local(out) else os.replace(part, final)
+        return Landed(final[len(root) :].lstrip("/"), count, origin, lines.seen)
     finally:
         if out.exists(part):
             out.rm_file(part)
-
-
-def _chunks(reader: BinaryIO) -> Iterator[bytes]:
-    while chunk := reader.read(CHUNK):
-        yield chunk
 
 
 def _version(fs: AbstractFileSystem, path: str) -> str:

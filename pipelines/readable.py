@@ -25,7 +25,7 @@ import zstandard
 from pipelines.contracts import literal
 from pipelines.engine import connect
 from pipelines.errors import RetryLater, SourceUnreadable
-from pipelines.land import is_local, landing_url
+from pipelines.land import LineCounter, Lines, is_local, landing_url
 from pipelines.settings import Settings
 
 CHUNK = 8 * 2**20
@@ -59,8 +59,8 @@ class Readable:
         return self.line_count - len(self.bad)
 
 
-def readable(settings: Settings, landing_file: str, scratch: Path) -> Readable:
-    """Make one landed file readable, as cheaply as its shape allows. A file past reading comes back with no rows and one bad line."""
+def readable(settings: Settings, landing_file: str, scratch: Path, lines: Lines | None = None) -> Readable:
+    """Make one landed file readable, as cheaply as its shape allows; `lines` saves counting them. A file past reading comes back with no rows and one bad line."""
     size = 0
     try:
         with _opened(settings, landing_file) as (raw, size):
@@ -73,10 +73,8 @@ def readable(settings: Settings, landing_file: str, scratch: Path) -> Readable:
                 copied = False
         shape = _shape(local)
         if shape == "lines":
-            count, suspicious = _count_lines(local)
-            found = Readable(landing_file, local, size, count, scratch=copied)
-            found.suspicious = suspicious
-            return found
+            seen = _count_lines(local) if copied or lines is None else lines
+            return Readable(landing_file, local, size, seen.count, scratch=copied, suspicious=seen.is_suspicious)
         return _to_lines(settings, landing_file, size, local, shape, scratch)
     except Unreadable as reason:
         return Readable(landing_file, _empty(scratch), size, 1, bad=[(1, str(reason))], scratch=True)
@@ -198,17 +196,12 @@ def _shape(path: Path) -> str:
     return "lines" if first.startswith(b"{") and second.startswith(b"{") and len(first) > 1 else "objects"
 
 
-def _count_lines(path: Path) -> tuple[int, bool]:
-    """Lines of a file, and whether it needs taking apart: blank lines, NUL, CR, a byte order mark or a very long line."""
-    count, gap, last, suspicious = 0, 0, b"\n", False
+def _count_lines(path: Path) -> Lines:
+    counter, chunk = LineCounter(), bytearray(CHUNK)
     with path.open("rb", buffering=0) as file:
-        while chunk := file.read(CHUNK):
-            newlines = chunk.count(b"\n")
-            count += newlines
-            gap = 0 if newlines else gap + 1
-            suspicious = suspicious or gap > 1 or (last == b"\n" and chunk[:1] in (b"\n", b"\xef"))
-            last = chunk[-1:]
-    return count + (last != b"\n"), suspicious
+        while size := file.readinto(chunk):
+            counter.feed(chunk, size)
+    return counter.seen
 
 
 def _lines(path: Path, longest: int) -> Iterator[tuple[int, str | None, str | None]]:

@@ -54,7 +54,7 @@ best_name as (
 candidate as materialized (
     select
         asked.asked_id, asked.tier, sheet.feed, sheet.provider_name, sheet.feed_model, sheet.region,
-        asked.provider_name is not null and asked.provider_name is distinct from sheet.provider_name as is_elsewhere,
+        asked.provider_name is distinct from sheet.provider_name as is_elsewhere,
         row_number() over (
             partition by asked.asked_id
             order by

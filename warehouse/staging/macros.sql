@@ -11,13 +11,15 @@ create or replace macro as_usd(text) as try_cast(try_cast(text as decimal(38, 20
 -- ISO 8601 text with or without zone (none means UTC), or epoch in s, ms, µs or ns told apart by size → UTC timestamp.
 create or replace macro as_utc(text) as
     case
+        -- Beyond what a clock can show, infinity included: no time.
+        when abs(try_cast(text as double)) > 4e18 or try_cast(text as double) < -1e11 then null
         when try_cast(text as double) < 1e11 then make_timestamp(cast(round(try_cast(text as double) * 1e6) as bigint))
         when try_cast(text as double) < 1e14 then make_timestamp(cast(round(try_cast(text as double) * 1e3) as bigint))
         when try_cast(text as double) < 1e17 then make_timestamp(try_cast(text as bigint))
         when try_cast(text as bigint) is not null then make_timestamp(try_cast(text as bigint) // 1000)
         when length(text) > 10 and regexp_matches(text, '(Z|z|UTC|[+-][0-9]{2}(:?[0-9]{2})?)$')
             then cast(try_cast(text as timestamptz) at time zone 'UTC' as timestamp)
-        else try_cast(text as timestamp)
+        when isfinite(try_cast(text as timestamp)) then try_cast(text as timestamp)
     end;
 
 -- Null when `read` holds or nothing was there to read, else what could not be read.

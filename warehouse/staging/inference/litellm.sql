@@ -5,12 +5,12 @@ with raw as (
     select *
     from read_json($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 16777216, columns = {
         id: 'VARCHAR', litellm_call_id: 'VARCHAR', trace_id: 'VARCHAR', session_id: 'VARCHAR', call_type: 'VARCHAR', stream: 'VARCHAR',
-        response_cost: 'VARCHAR', cost_breakdown: 'VARCHAR', status: 'VARCHAR', custom_llm_provider: 'VARCHAR',
+        response_cost: 'VARCHAR', cost_breakdown: 'JSON', status: 'VARCHAR', custom_llm_provider: 'VARCHAR',
         prompt_tokens: 'VARCHAR', completion_tokens: 'VARCHAR', total_tokens: 'VARCHAR',
         startTime: 'VARCHAR', endTime: 'VARCHAR', completionStartTime: 'VARCHAR',
-        model: 'VARCHAR', model_id: 'VARCHAR', model_group: 'VARCHAR', api_base: 'VARCHAR', metadata: 'VARCHAR',
-        request_tags: 'VARCHAR', end_user: 'VARCHAR', messages: 'VARCHAR', response: 'VARCHAR', error_str: 'VARCHAR',
-        error_information: 'VARCHAR', model_parameters: 'VARCHAR', hidden_params: 'VARCHAR'})
+        model: 'VARCHAR', model_id: 'VARCHAR', model_group: 'VARCHAR', api_base: 'VARCHAR', metadata: 'JSON',
+        request_tags: 'VARCHAR', end_user: 'VARCHAR', messages: 'VARCHAR', response: 'JSON', error_str: 'VARCHAR',
+        error_information: 'JSON', model_parameters: 'JSON', hidden_params: 'JSON'})
 ),
 read_out as (
     select *,
