@@ -20,8 +20,8 @@ from pipelines import gate
 from pipelines.contracts import Contract, contract, tables
 from pipelines.engine import connect, write
 from pipelines.errors import NotConfigured, StopTheLine
-from pipelines.follow import announcement, follow, recover, results
-from pipelines.lake import Lake, Snapshot
+from pipelines.follow import announcement, follow, recover, results, settle
+from pipelines.lake import Lake, Snapshot, storage
 from pipelines.settings import ROOT, Settings
 from pipelines.stage import Report, silent, write_days
 
@@ -59,6 +59,7 @@ def build_all(settings: Settings, report: Report = silent) -> list[BuildReport]:
     return [build_table(settings, name, None, report) for name in mart_order()]
 
 
+@storage("build")
 def build_table(settings: Settings, table: str, days: Iterable[date] | None = None, report: Report = silent) -> BuildReport:
     """Build a mart: the given days, or those that are stale; a mart without days is built whole when stale.
 
@@ -81,8 +82,7 @@ def build_table(settings: Settings, table: str, days: Iterable[date] | None = No
             report(f"{table}: {run[0]} … {run[-1]}", None)
             done.rows += _build_days(settings, lake, promised, run, prints, report)
         done.days = todo
-    if done.days or promised.partition is None:
-        lake.publish_views()
+    lake.publish_views()
     done.seconds = time.monotonic() - started
     log.info("%s", done)
     return done
@@ -197,7 +197,7 @@ def _build_days(settings: Settings, lake: Lake, promised: Contract, days: list[d
         rows = audit.rows if audit else 0
 
     try:
-        lake.settle(promised.table, attempt)
+        settle(lake, promised.table, attempt)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return rows
@@ -230,7 +230,7 @@ def _build_whole(settings: Settings, lake: Lake, promised: Contract, force: bool
         rows = audit.rows
 
     try:
-        lake.settle(promised.table, attempt)
+        settle(lake, promised.table, attempt)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return rows

@@ -2,7 +2,8 @@
 
 Iceberg commits one table at a time. A commit therefore carries, as a property of its table, the steps that must follow
 elsewhere. They are done at once; should the process die in between, whoever comes next does them first. Every step is
-recognised when it has been done, so doing it twice does nothing.
+recognised when it has been done, so doing it twice does nothing. A table takes its next commit only when all that the last
+one announced is done: writers help each other to finish, and steps of two commits never mix.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import json
 import logging
 import shutil
 import uuid
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from pyiceberg.table import Table
 
 from pipelines.contracts import contract, quoted
 from pipelines.engine import connect, parquet_list, write
@@ -53,31 +56,50 @@ def announcement(name: str, steps: list[dict]) -> dict[str, str]:
     return {PREFIX + name: json.dumps(steps)}
 
 
+def settle(lake: Lake, table: str, attempt: Callable[[Snapshot], None]) -> None:
+    """`Lake.settle` for commits that announce something: `attempt` is given a snapshot after which nothing is left to do."""
+
+    def finished(seen: Snapshot) -> None:
+        while announced(seen.table):
+            recover(lake, table)
+            seen = lake.snapshot(table)
+        attempt(seen)
+
+    lake.settle(table, finished)
+
+
+def announced(table: Table) -> dict[str, list[dict]]:
+    """Steps that commits of a table have announced and that may not be done, by name of the batch."""
+    return {key.removeprefix(PREFIX): json.loads(value) for key, value in table.properties.items() if key.startswith(PREFIX)}
+
+
 def follow(lake: Lake, table: str, name: str, steps: list[dict]) -> None:
     """Do the steps that a commit of `table` announced, then strike the announcement."""
     for step in steps:
-        lake.settle(step["table"], lambda seen, step=step: _do(lake, seen, step))
-    for path in {step["drop"] for step in steps if step["drop"]}:
-        lake.delete(path)
+        lake.settle(step["table"], lambda seen, step=step: _do(lake, seen, step, table, name))
+    # The lists of what to drop stay for maintenance to sweep up: somebody who helps may be reading them.
     lake.settle(table, lambda seen: lake.strike(seen, PREFIX + name))
 
 
 def recover(lake: Lake, table: str) -> None:
-    """Finish what commits of `table` announced and a crash cut off."""
+    """Finish what commits of `table` announced and a crash cut off, or another process is at."""
     if not lake.exists(table):
         return
-    for key, value in lake.table(table).properties.items():
-        if key.startswith(PREFIX):
-            log.info("%s: finishing batch %s", table, key.removeprefix(PREFIX))
-            follow(lake, table, key.removeprefix(PREFIX), json.loads(value))
+    for name, steps in announced(lake.table(table)).items():
+        log.info("%s: finishing batch %s", table, name)
+        follow(lake, table, name, steps)
 
 
-def _do(lake: Lake, seen: Snapshot, step: dict) -> None:
+def _do(lake: Lake, seen: Snapshot, step: dict, table: str, name: str) -> None:
     if step["add"] and {e.path for e in seen.files}.issuperset(step["add"]):
+        return
+    # Asked after `seen` was read: if another process had done the step before that and the rows then moved on, say by
+    # compaction, the announcement would be gone.
+    if name not in announced(lake.table(table)):
         return
     remove: list[FileEntry] = []
     rewritten: list[str] = []
-    if step["drop"] and seen.files and lake.readable(step["drop"]):
+    if step["drop"] and seen.files:
         columns = ", ".join(map(quoted, contract(step["table"]).names))
         match = " and ".join(f"d.{quoted(theirs)} = t.{quoted(ours)}" for ours, theirs in step["on"].items())
         dropped = f"exists (select 1 from {parquet_list([step['drop']])} d where {match})"

@@ -24,8 +24,8 @@ from pipelines import gate
 from pipelines.contracts import contract, literal, quoted
 from pipelines.engine import connect, parquet_list, write
 from pipelines.errors import NotConfigured, PromiseBroken
-from pipelines.follow import announcement, follow, recover, replacement, results
-from pipelines.lake import FileEntry, Lake, Snapshot
+from pipelines.follow import announcement, follow, recover, replacement, results, settle
+from pipelines.lake import FileEntry, Lake, Snapshot, storage
 from pipelines.land import Landed, counted_lines, land, landed_day, landed_paths
 from pipelines.readable import readable
 from pipelines.settings import Settings
@@ -83,6 +83,7 @@ def land_source(settings: Settings, source: str, url: str, day: date, report: Re
     return land(settings, source, url, day, count)
 
 
+@storage("ingest")
 def ingest_landed(
     settings: Settings, source: str, format: str, report: Report = silent, *, only: Iterable[str] | None = None
 ) -> list[IngestReport]:
@@ -110,8 +111,7 @@ def ingest_landed(
             for reason, count in one.reasons.items():
                 total.reasons[reason] = total.reasons.get(reason, 0) + count
         reports.append(total)
-    if any(r.files for r in reports):
-        lake.publish_views()
+    lake.publish_views()
     return reports
 
 
@@ -165,7 +165,8 @@ def _ingest_batch(
             report(f"{source}: judging", None)
             _judge(con, staged)
             outcome: list[IngestReport] = []
-            lake.settle(
+            settle(
+                lake,
                 table,
                 lambda seen: outcome.append(_publish(settings, lake, seen, staged, source, format, target, scratch, name, label, report)),
             )

@@ -6,16 +6,20 @@ that no snapshot knows yet; whatever a crash leaves behind is invisible and swep
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import random
 import shutil
+import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import fsspec
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import (
@@ -43,7 +47,7 @@ from pyiceberg.types import (
     StringType,
     TimestampType,
 )
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from pipelines.contracts import Contract, contract, tables
 from pipelines.engine import view_sql
@@ -69,6 +73,17 @@ ATTEMPTS = 40
 
 class Conflict(Exception):
     """Another writer changed the table after it was read; read it again and decide anew."""
+
+
+@contextmanager
+def storage(doing: str) -> Iterator[None]:
+    """Full disks, broken connections and a catalog that does not answer, as `RetryLater`. Also a decorator."""
+    try:
+        yield
+    except (OSError, duckdb.IOException, OperationalError, sqlite3.OperationalError) as error:
+        # SQLAlchemy's own text would quote the statement with all its values.
+        cause = error.orig if isinstance(error, OperationalError) else error
+        raise RetryLater(f"{doing} stopped, as storage failed: {type(cause).__name__}: {cause}") from error
 
 
 @dataclass(frozen=True)
@@ -104,7 +119,11 @@ class Lake:
     def __init__(self, settings: Settings):
         self.settings = settings
         settings.home.mkdir(parents=True, exist_ok=True)
-        self.catalog = SqlCatalog("flywheel", uri=settings.catalog, warehouse=settings.warehouse)
+        try:
+            self.catalog = SqlCatalog("flywheel", uri=settings.catalog, warehouse=settings.warehouse)
+        except OperationalError:
+            # Two first users at once: the other one has just made the catalog's own tables.
+            self.catalog = SqlCatalog("flywheel", uri=settings.catalog, warehouse=settings.warehouse)
 
     def table(self, name: str) -> Table:
         """The Iceberg table of a contract, made on first use; columns added to the contract are added to it."""
@@ -115,7 +134,7 @@ class Lake:
         except NoSuchTableError:
             try:
                 self.catalog.create_namespace(namespace)
-            except NamespaceAlreadyExistsError:
+            except (NamespaceAlreadyExistsError, IntegrityError):
                 pass
             try:
                 found = self.catalog.create_table(
@@ -174,26 +193,36 @@ class Lake:
     ) -> None:
         """Add and remove data files in one atomic step, on exactly the snapshot that was `seen`.
 
-        Raises `Conflict` when another writer has committed since: what was read is then no longer what is there.
+        Raises `Conflict` when another writer has committed since: what was read is then no longer what is there. Properties
+        alone make a snapshot too, as they also hang on what was seen.
         """
         remove = list(remove)
         if not add and not remove and not properties:
             return
         table = seen.table
+        with self._swapping(), table.transaction() as tx:
+            if properties:
+                tx.set_properties(**properties)
+            if tx.table_metadata.name_mapping() is None:
+                mapping = tx.table_metadata.schema().name_mapping.model_dump_json()
+                tx.set_properties(**{"schema.name-mapping.default": mapping})
+            update = tx.update_snapshot()
+            with update.overwrite() if remove else update.fast_append() as producer:
+                for path in add:
+                    producer.append_data_file(parquet_file_to_data_file(table.io, tx.table_metadata, path))
+                for entry in remove:
+                    producer.delete_data_file(entry.data_file)
+
+    def strike(self, seen: Snapshot, key: str) -> None:
+        """Remove a property; raises `Conflict` when another writer has committed since."""
+        if key in seen.table.properties:
+            with self._swapping(), seen.table.transaction() as tx:
+                tx.remove_properties(key)
+
+    @contextmanager
+    def _swapping(self) -> Iterator[None]:
         try:
-            with table.transaction() as tx:
-                if properties:
-                    tx.set_properties(**properties)
-                if add or remove:
-                    if tx.table_metadata.name_mapping() is None:
-                        mapping = tx.table_metadata.schema().name_mapping.model_dump_json()
-                        tx.set_properties(**{"schema.name-mapping.default": mapping})
-                    update = tx.update_snapshot()
-                    with update.overwrite() if remove else update.fast_append() as producer:
-                        for path in add:
-                            producer.append_data_file(parquet_file_to_data_file(table.io, tx.table_metadata, path))
-                        for entry in remove:
-                            producer.delete_data_file(entry.data_file)
+            yield
         except (CommitFailedException, ValidationException) as error:
             raise Conflict(str(error)) from error
         except OperationalError as error:
@@ -201,49 +230,32 @@ class Lake:
                 raise Conflict("the catalog is busy") from error
             raise RetryLater(f"the catalog at {_without_password(self.settings.catalog)} cannot be written: {error.orig}") from error
 
-    def strike(self, seen: Snapshot, key: str) -> None:
-        """Remove a property; raises `Conflict` when another writer has committed since."""
-        if key in seen.table.properties:
-            try:
-                with seen.table.transaction() as tx:
-                    tx.remove_properties(key)
-            except CommitFailedException as error:
-                raise Conflict(str(error)) from error
-
     def expire(self, name: str, before: datetime) -> int:
         """Expire snapshots older than `before`, but never the current one; returns how many."""
-        table = self.table(name)
-        old = [s for s in table.snapshots() if s.timestamp_ms < before.timestamp() * 1000]
-        current = table.current_snapshot()
-        old = [s for s in old if current and s.snapshot_id != current.snapshot_id]
-        if old:
-            table.maintenance.expire_snapshots().by_ids([s.snapshot_id for s in old]).commit()
-        return len(old)
+        expired = 0
+
+        def attempt(seen: Snapshot) -> None:
+            nonlocal expired
+            old = [s.snapshot_id for s in seen.table.snapshots() if s.timestamp_ms < before.timestamp() * 1000 and s.snapshot_id != seen.id]
+            if old:
+                with self._swapping():
+                    seen.table.maintenance.expire_snapshots().by_ids(old).commit()
+            expired = len(old)
+
+        self.settle(name, attempt)
+        return expired
 
     def all_files(self, name: str) -> set[str]:
-        """Paths, without scheme, of the data files of every snapshot that is kept."""
+        """Paths, without scheme, of all files of every snapshot that is kept: data, manifests and metadata."""
         table = self.table(name)
-        known: set[str] = set()
-        seen: set[str] = set()
+        known = {table.metadata_location, *(old.metadata_file for old in table.metadata.metadata_log)}
         for snapshot in table.snapshots():
+            known.add(snapshot.manifest_list)
             for manifest in snapshot.manifests(table.io):
-                if manifest.manifest_path not in seen:
-                    seen.add(manifest.manifest_path)
-                    known |= {
-                        fsspec.core.url_to_fs(entry.data_file.file_path)[1]
-                        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)
-                    }
-        return known
-
-    def readable(self, path: str) -> bool:
-        fs, inner = fsspec.core.url_to_fs(path)
-        return fs.exists(inner)
-
-    def delete(self, path: str) -> None:
-        """Delete a file that no snapshot knows."""
-        fs, inner = fsspec.core.url_to_fs(path)
-        if fs.exists(inner):
-            fs.rm_file(inner)
+                if manifest.manifest_path not in known:
+                    known.add(manifest.manifest_path)
+                    known |= {entry.data_file.file_path for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True)}
+        return {fsspec.core.url_to_fs(path)[1] for path in known}
 
     def settle(self, name: str, attempt: Callable[[Snapshot], None]) -> None:
         """Read the table and let `attempt` decide and commit; read and decide anew for as long as others come in between."""
@@ -261,20 +273,24 @@ class Lake:
         self.settle(name, lambda seen: self.commit(seen, paths))
 
     def publish_views(self) -> Path:
-        """Swap in a fresh `warehouse.duckdb` of views over the current snapshots. Readers of the old file are not disturbed."""
-        import duckdb
+        """Swap in a fresh `warehouse.duckdb` of views over the current snapshots. Readers of the old file are not disturbed.
 
+        One at a time, so that whoever comes last has seen all that was committed before.
+        """
         target = self.settings.views
-        fresh = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        with duckdb.connect(str(fresh)) as con:
-            for name in tables():
-                if not self.exists(name):
-                    continue
-                promised = contract(name)
-                con.execute(f"create schema if not exists {name.split('.')[0]}")
-                con.execute(view_sql(name, _columns(promised), [e.path for e in self.snapshot(name).files]))
-                con.execute(f"comment on view {name} is '{promised.sentence.replace(chr(39), chr(39) * 2)}'")
-        fresh.replace(target)
+        self.settings.scratch.mkdir(parents=True, exist_ok=True)
+        fresh = self.settings.scratch / f"{uuid.uuid4().hex}.duckdb"
+        with (self.settings.home / "views.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with duckdb.connect(str(fresh)) as con:
+                for name in tables():
+                    if not self.exists(name):
+                        continue
+                    promised = contract(name)
+                    con.execute(f"create schema if not exists {name.split('.')[0]}")
+                    con.execute(view_sql(name, _columns(promised), [e.path for e in self.snapshot(name).files]))
+                    con.execute(f"comment on view {name} is '{promised.sentence.replace(chr(39), chr(39) * 2)}'")
+            fresh.replace(target)
         return target
 
     def attach(self, con, name: str, partitions: Iterable[date | str] | None = None) -> Snapshot | None:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from pipelines.contracts import contract, quoted, tables
 from pipelines.engine import connect, parquet_list, write
-from pipelines.follow import PREFIX, recover
-from pipelines.lake import FileEntry, Lake, Snapshot
+from pipelines.follow import announced, recover
+from pipelines.lake import Conflict, FileEntry, Lake, Snapshot, storage
 from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -43,16 +43,19 @@ class MaintenanceReport:
         )
 
 
+@storage("maintenance")
 def maintain(settings: Settings, keep_snapshots: timedelta = KEEP_SNAPSHOTS, keep_orphans: timedelta = KEEP_ORPHANS) -> MaintenanceReport:
     """Compact, expire and clean up every table. Safe beside running writers; running it twice changes nothing more."""
     lake, done = Lake(settings), MaintenanceReport()
-    for name in tables():
-        if lake.exists(name):
-            recover(lake, name)
-            lake.settle(name, lambda seen, name=name: _compact(settings, lake, name, seen, done))
-            done.expired_snapshots += lake.expire(name, datetime.now(UTC) - keep_snapshots)
-            done.removed_files += _remove_orphans(settings, lake, name, keep_orphans)
+    there = [name for name in tables() if lake.exists(name)]
+    for name in there:
+        recover(lake, name)
+    for name in there:
+        lake.settle(name, lambda seen, name=name: _compact(settings, lake, name, seen, done))
+        done.expired_snapshots += lake.expire(name, datetime.now(UTC) - keep_snapshots)
+        done.removed_files += _remove_orphans(settings, lake, name, keep_orphans)
     _remove_scratch(settings, keep_orphans)
+    _remove_parts(settings, keep_orphans)
     lake.publish_views()
     log.info("%s", done)
     return done
@@ -77,25 +80,41 @@ def _compact(settings: Settings, lake: Lake, name: str, seen: Snapshot, done: Ma
                 raise AssertionError(f"{name}: compaction would change the number of rows")
             remove += entries
             add.append(lake.upload(path, name, partition))
+    if remove and any(announced(lake.table(other)) for other in tables() if lake.exists(other)):
+        # Whether a step is done is told by its files; while one may still be asked for, they stay.
+        raise Conflict("a commit is still being followed up")
     lake.commit(seen, add, remove)
     done.compacted_files += len(remove)
 
 
 def _remove_orphans(settings: Settings, lake: Lake, name: str, keep: timedelta) -> int:
-    """Delete data files that no snapshot and no announced step knows, once they are old enough."""
-    table = lake.table(name)
+    """Delete files that no snapshot and no announced step knows, once they are old enough."""
+    awaited = {
+        path.rsplit("/", 1)[-1]
+        for other in tables() if lake.exists(other)
+        for steps in announced(lake.table(other)).values() for step in steps for path in [*step["add"], step["drop"]] if path
+    }  # fmt: skip
     known = lake.all_files(name)
-    announced = " ".join(v for other in tables() if lake.exists(other) for k, v in lake.table(other).properties.items() if k.startswith(PREFIX))
-    fs, root = fsspec.core.url_to_fs(f"{settings.warehouse}/{name.replace('.', '/')}/data")
+    fs, root = fsspec.core.url_to_fs(f"{settings.warehouse}/{name.replace('.', '/')}")
     removed = 0
     for path, info in fs.find(root, detail=True).items():
-        changed = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or time.time()
-        age = time.time() - (changed.timestamp() if isinstance(changed, datetime) else float(changed))
-        if age > keep.total_seconds() and path not in known and path.rsplit("/", 1)[-1] not in announced:
+        if _age_seconds(info) > keep.total_seconds() and path not in known and path.rsplit("/", 1)[-1] not in awaited:
             fs.rm_file(path)
             removed += 1
-    log.debug("%s: %d orphans removed of %s", name, removed, table.location())
     return removed
+
+
+def _age_seconds(info: dict) -> float:
+    changed = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or time.time()
+    return time.time() - (changed.timestamp() if isinstance(changed, datetime) else float(changed))
+
+
+def _remove_parts(settings: Settings, keep: timedelta) -> None:
+    """Delete half-copied files that a crash left in landing."""
+    fs, root = fsspec.core.url_to_fs(settings.landing)
+    for path in fs.glob(f"{root}/*/day=*/*.part"):
+        if _age_seconds(fs.info(path)) > keep.total_seconds():
+            fs.rm_file(path)
 
 
 def _remove_scratch(settings: Settings, keep: timedelta) -> None:

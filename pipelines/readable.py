@@ -28,7 +28,7 @@ from pipelines.errors import RetryLater, SourceUnreadable
 from pipelines.land import LineCounter, Lines, is_local, landing_url
 from pipelines.settings import Settings
 
-CHUNK = 8 * 2**20
+CHUNK = 2**20
 PACKED = (".gz", ".zst")
 SNIFF = 2**20
 

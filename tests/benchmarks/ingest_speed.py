@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 FLOOR = """
 import sys, duckdb
 con = duckdb.connect()
-con.execute("set memory_limit = '1GB'; set temp_directory = '" + sys.argv[2] + ".spill'")
+con.execute("set enable_progress_bar = false; set memory_limit = '1GB'; set temp_directory = '" + sys.argv[2] + ".spill'")
 con.execute("copy (select * from read_json('" + sys.argv[1] + "', format = 'newline_delimited', columns = {" + sys.argv[3] + "})) to '"
     + sys.argv[2] + "' (format parquet)")
 """

@@ -5,15 +5,15 @@
 create or replace macro as_count(text) as
     case when regexp_full_match(text, '-?[0-9]{1,18}(\.0+)?') then try_cast(text as bigint) end;
 
--- An amount as text, scientific notation included → decimal, exact to 1e-12.
-create or replace macro as_usd(text) as try_cast(try_cast(text as decimal(38, 20)) as decimal(18, 12));
+-- An amount as text, scientific notation included → decimal, rounded half up to 1e-12.
+create or replace macro as_usd(text) as try_cast(text as decimal(18, 12));
 
 -- ISO 8601 text with or without zone (none means UTC), or epoch in s, ms, µs or ns told apart by size → UTC timestamp.
 create or replace macro as_utc(text) as
     case
+        when try_cast(text as double) between -1e11 and 1e11 then make_timestamp(cast(round(try_cast(text as double) * 1e6) as bigint))
         -- Beyond what a clock can show, infinity included: no time.
-        when abs(try_cast(text as double)) > 4e18 or try_cast(text as double) < -1e11 then null
-        when try_cast(text as double) < 1e11 then make_timestamp(cast(round(try_cast(text as double) * 1e6) as bigint))
+        when try_cast(text as double) > 4e18 or try_cast(text as double) < 0 then null
         when try_cast(text as double) < 1e14 then make_timestamp(cast(round(try_cast(text as double) * 1e3) as bigint))
         when try_cast(text as double) < 1e17 then make_timestamp(try_cast(text as bigint))
         when try_cast(text as bigint) is not null then make_timestamp(try_cast(text as bigint) // 1000)

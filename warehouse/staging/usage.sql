@@ -305,7 +305,9 @@ create or replace macro usage_classes(whole, n) as {
         unreadable('image input tokens', n.said.input_image, n.input_image),
         unreadable('audio output tokens', n.said.output_audio, n.output_audio),
         unreadable('image output tokens', n.said.output_image, n.output_image),
-        unreadable('usage cost', n.said.cost, as_usd(n.said.cost)))};
+        unreadable('usage cost', n.said.cost, as_usd(n.said.cost)),
+        -- Before totals and shares hide it.
+        case when least(n.input, n.output, n.total, n.cache_read, n.cache_write, n.reasoning) < 0 then 'a token count below zero' end)};
 
 -- Every row of a table or CTE that has a JSON column `usage`, and beside it `used`: a struct of the classes, usage_note,
 -- reported_cost_usd, provider (where it gives itself away), service_tier, region and unreadable. A class that the body does

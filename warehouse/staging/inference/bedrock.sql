@@ -69,6 +69,10 @@ select
     case when l."schemaType" <> 'ModelInvocationLog' then 'context' else 'call' end as record_kind,
     coalesce(
         used.unreadable,
+        -- The log's own counts are judged even where the body's go before them.
+        unreadable('inputTokenCount', l.input."inputTokenCount", as_count(l.input."inputTokenCount")),
+        unreadable('outputTokenCount', l.output."outputTokenCount", as_count(l.output."outputTokenCount")),
+        case when least(as_count(l.input."inputTokenCount"), as_count(l.output."outputTokenCount")) < 0 then 'a token count below zero' end,
         unreadable('timestamp', l.timestamp, start_at),
         unreadable('latency', latency_text, try_cast(latency_text as double))) as unreadable,
     'bedrock:' || native_id(l."requestId") as inference_id,

@@ -15,8 +15,9 @@ with raw as (
 read_out as (
     select *,
         json_extract_string(metadata, ['$.user_api_key_org_id', '$.user_api_key_team_id', '$.user_api_key_end_user_id', '$.user_api_key_user_id',
-            '$.attempted_retries', '$.routing_decision', '$.usage_object', '$.spend_logs_metadata.workload_id', '$.requester_metadata.session_id']) as m,
-        json_extract_string(response, ['$.model', '$.choices[0].finish_reason', '$.usage']) as r
+            '$.attempted_retries', '$.routing_decision.policy', '$.usage_object', '$.spend_logs_metadata.workload_id', '$.requester_metadata.session_id',
+            '$.routing_decision.candidates', '$.routing_decision.propensity']) as m,
+        json_extract_string(response, ['$.model', '$.choices[0].finish_reason', '$.usage', '$.choices[0].message.tool_calls']) as r
     from raw
 ),
 counted as (
@@ -71,7 +72,7 @@ select
     as_count(json_extract_string(error_information, '$.error_code')) as http_status,
     given(json_extract_string(error_information, '$.error_class')) as error_type,
     r[2] as finish_reason,
-    json_array_length(response, '$.choices[0].message.tool_calls') as tool_call_count,
+    json_array_length(r[4]) as tool_call_count,
     as_count(m[5]) as retry_count,
     coalesce(given(m[1]), given(end_user)) as tenant,
     given(m[2]) as team,
@@ -80,9 +81,9 @@ select
     given(trace_id) as trace_id,
     given(m[8]) as workload,
     given(request_tags) as tags,
-    json_extract_string(m[6], '$.policy') as routing_policy,
-    json_extract(m[6], '$.candidates')::varchar as routing_candidates,
-    try_cast(json_extract_string(m[6], '$.propensity') as double) as routing_propensity,
+    m[6] as routing_policy,
+    m[10] as routing_candidates,
+    try_cast(m[11] as double) as routing_propensity,
     cost as reported_cost_usd,
     messages as input_messages,
     json_extract(model_parameters, '$.tools')::varchar as tool_definitions,

@@ -57,6 +57,8 @@ select
     coalesce(
         unreadable('prompt_tokens', prompt_tokens, as_count(prompt_tokens)),
         unreadable('completion_tokens', completion_tokens, as_count(completion_tokens)),
+        -- Before shares and totals hide it.
+        case when least(as_count(prompt_tokens), as_count(completion_tokens)) < 0 then 'a token count below zero' end,
         unreadable('startTime', "startTime", as_utc("startTime")),
         unreadable('endTime', "endTime", as_utc("endTime")),
         unreadable('spend', spend, as_usd(spend)),
