@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -81,7 +82,7 @@ class BrokenCount(TableMetricProvider):
 
 
 class ExpectPromiseToHold(BatchExpectation):
-    """A promise of a contract: SQL that is true of every row (or null, which counts as held), or a select that finds no offence."""
+    """A promise of a contract: SQL that is true of every row (null counts as held), or a select that finds no offence."""
 
     promise: str
     because: str
@@ -102,7 +103,9 @@ class ExpectPromiseToHold(BatchExpectation):
 
     @classmethod
     @renderer(renderer_type=LegacyRendererType.PRESCRIPTIVE)
-    def _prescriptive_renderer(cls, configuration: Any = None, result: Any = None, **_: Any) -> list[RenderedStringTemplateContent]:
+    def _prescriptive_renderer(
+        cls, configuration: Any = None, result: Any = None, **_: Any
+    ) -> list[RenderedStringTemplateContent]:
         told = (configuration or result.expectation_config).kwargs
         return [
             RenderedStringTemplateContent(
@@ -164,13 +167,14 @@ def validate(con: duckdb.DuckDBPyConnection, view: str, expected: gx.Expectation
 def keep(folder: Path, batch: str, result: ExpectationSuiteValidationResult) -> None:
     """Store a validation result where the Data Docs find it; the oldest of a table make room for it."""
     base = folder / "uncommitted" / "validations"
-    table = result.suite_name
     store = ValidationResultsStore(store_backend={"class_name": "TupleFilesystemStoreBackend", "base_directory": str(base)})
     run = RunIdentifier(run_name=re.sub(r"[^A-Za-z0-9_.=-]+", "-", batch)[:100] or "batch", run_time=datetime.now(UTC))
-    store.set(ValidationResultIdentifier(ExpectationSuiteIdentifier(table), run, "batch"), result)
-    runs = sorted((base / table).glob("*/*"), key=lambda path: path.name, reverse=True)
+    store.set(ValidationResultIdentifier(ExpectationSuiteIdentifier(result.suite_name), run, "batch"), result)
+    runs = sorted(base.joinpath(*result.suite_name.split(".")).glob("*/*"), key=lambda path: path.name, reverse=True)
     for old in runs[KEPT_RUNS:]:
         shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):  # the folder of a batch that other runs are in too
+            old.parent.rmdir()
 
 
 def build_docs(folder: Path, suites: Iterable[gx.ExpectationSuite]) -> Path:

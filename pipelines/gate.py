@@ -17,18 +17,18 @@ import duckdb
 
 from pipelines.contracts import Contract, Promise, contract, literal, quoted, tables
 from pipelines.engine import connect, parquet_list, view_sql
-from pipelines.errors import PromiseBroken, StopTheLine
+from pipelines.errors import FlywheelError, PromiseBroken, RetryLater, StopTheLine
 from pipelines.settings import Settings
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationValidationResult
 
-
 RESULTS = "core.gate_result"
 ROWS_AS_STAGED = "rows_as_staged"
 EXAMPLES = 5
 """Failing keys that a refusal names for each broken promise."""
-KEY_CHARACTERS = 80
+KEY_CHARACTERS = 200
+"""A longer key is told by its length only: it may be content that landed in the wrong field."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,9 @@ def broken_sql(promised: Contract, relation: str, key: Sequence[str]) -> str:
         sharing.setdefault(p.because, []).append(p)
     becauses = [f"case when not ({_all_of(ps)}) then {literal(because)} end" for because, ps in sharing.items()]
     return (
-        f"select {', '.join(keys)}, concat_ws(',', {', '.join(names)}) as promises, concat_ws(' ', {', '.join(becauses)}) as reason\n"
+        f"select {', '.join(keys)},\n"
+        f"concat_ws(',', {', '.join(names)}) as promises,\n"
+        f"concat_ws(' ', {', '.join(becauses)}) as reason\n"
         f"from {relation}\n"
         f"where not ({_all_of(stops)})"
     )
@@ -150,8 +152,9 @@ def audit(settings: Settings, promised: Contract, paths: list[str], *, batch: st
     """Validate staged Parquet files, all together, against the contract before they are committed.
 
     Returns the results; broken `warn` promises are in `warnings`. Raises `BatchRefused` (a `PromiseBroken`) when a `stop`
-    promise is broken, a column is missing or a type differs, and `StopTheLine` when a promise cannot be computed at all.
-    The results are also stored for `data_docs`.
+    promise is broken, a column is missing or a type differs; `StopTheLine` when a promise cannot be computed at all;
+    `RetryLater` when disk or memory ran out. The results are also stored for `data_docs`. Within the settings' memory limit
+    and threads; one audit at a time in a process.
     """
     started = time.perf_counter()
     from pipelines import expectations
@@ -166,11 +169,13 @@ def audit(settings: Settings, promised: Contract, paths: list[str], *, batch: st
         held = {r.expectation_config.meta["promise"]: r.success for r in validated.results if not _raised(r)}
         if unheard := [p for p in checked if p.name not in held]:
             raise _uncomputable(con, promised, unheard)
-        results = [
-            PromiseResult(p.name, p.severity, held[p.name], 0 if held[p.name] else _broken_count(con, p), p.because) for p in checked
-        ]
+        counts = {p.name: 0 if held[p.name] else _broken_count(con, p) for p in checked}
+        results = [PromiseResult(p.name, p.severity, held[p.name], counts[p.name], p.because) for p in checked]
         found = Audit(promised.table, batch, rows, results, time.perf_counter() - started)
-        expectations.keep(_docs(settings), batch, validated)
+        try:
+            expectations.keep(_docs(settings), batch, validated)
+        except OSError as error:
+            raise RetryLater(f"the results of an audit cannot be kept in {_docs(settings)}: {error}") from error
         if found.broken:
             raise BatchRefused(_refusal(con, promised, found, checked), found)
     return found
@@ -190,7 +195,10 @@ def data_docs(settings: Settings) -> Path:
 
 def count_sql(level: str, sql: str) -> str:
     """An aggregate over the batch: how many rows break a row promise, or how many offences a table promise finds."""
-    return f"count(*) filter (where not ({sql}))" if level == "row" else f"(select count(*) from ({sql}) as offence)"
+    if level == "row":
+        return f"count(*) filter (where not ({sql}))"
+    # The second term makes an aggregate of the first: one row for any batch, an empty one too.
+    return f"(select count(*) from ({sql}) as offence) + 0 * count(*)"
 
 
 def _all_of(listed: Sequence[Promise]) -> str:
@@ -198,7 +206,7 @@ def _all_of(listed: Sequence[Promise]) -> str:
 
 
 def _repeated_sql(promised: Contract) -> str:
-    """The keys that several rows of one partition have. Compares hashes first: a tenth of the memory, half of the time."""
+    """The keys that several rows of one partition have. Hashes come first: they are small, and mostly the last step too."""
     parts = [quoted(name) for name in promised.grain]
     if promised.partition:
         column = quoted(promised.partition.column)
@@ -240,19 +248,21 @@ def _raised(result: ExpectationValidationResult) -> bool:
     return any(one.get("raised_exception") for one in ([info] if "raised_exception" in info else info.values()))
 
 
-def _uncomputable(con: duckdb.DuckDBPyConnection, promised: Contract, listed: list[Promise]) -> StopTheLine:
+def _uncomputable(con: duckdb.DuckDBPyConnection, promised: Contract, listed: list[Promise]) -> FlywheelError:
     """Which of the promises, that all share one query, made it fail. DuckDB's words only where they cannot quote a value."""
     for p in listed:
         try:
             _broken_count(con, p)
         except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException) as error:
             return StopTheLine(f"{promised.table}: promise {p.name} does not run ({_contract_file(promised)}): {error}")
+        except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+            return RetryLater(f"{promised.table}: promise {p.name} could not be checked: {error}")
         except duckdb.Error as error:
             return StopTheLine(
                 f"{promised.table}: promise {p.name} cannot be computed for every row ({type(error).__name__}); "
                 f"its SQL must be true, false or null whatever a row holds ({_contract_file(promised)})"
             )
-    return StopTheLine(f"{promised.table}: the audit gave no result for {', '.join(p.name for p in listed)}")
+    return RetryLater(f"{promised.table}: the audit gave no result for {', '.join(p.name for p in listed)}, and gives one now")
 
 
 def _refusal(con: duckdb.DuckDBPyConnection, promised: Contract, found: Audit, checked: list[Promise]) -> str:
@@ -272,8 +282,12 @@ def _examples(con: duckdb.DuckDBPyConnection, promised: Contract, p: Promise) ->
     shown = [name for name in dict.fromkeys([*promised.grain, *place]) if name in given]
     if not shown:
         return ""
-    keys = ", ".join(f"left(cast({quoted(name)} as varchar), {KEY_CHARACTERS})" for name in shown)
-    rows = con.execute(f"select {keys} from ({offences}) as offence order by all limit {EXAMPLES}").fetchall()
+    texts = ", ".join(f"cast({quoted(name)} as varchar) as {quoted(name)}" for name in shown)
+    keys = ", ".join(
+        f"case when length({name}) > {KEY_CHARACTERS} then '<' || length({name}) || ' characters>' else {name} end"
+        for name in map(quoted, shown)
+    )
+    rows = con.execute(f"select {keys} from (select {texts} from ({offences})) order by all limit {EXAMPLES}").fetchall()
     return " For example: " + "; ".join(", ".join(f"{n} {v!r}" for n, v in zip(shown, row, strict=True)) for row in rows) + "."
 
 

@@ -214,7 +214,7 @@ def _publish(
             )
         steps.append(replacement(lake, CONTENT[target], content, write(con, folder / "lost.parquet", "select key, landing_file from lost") if losers else None,
                                {promised.grain[0]: "key", "landing_file": "landing_file"}))
-    done, counted = _count(con, staged, source, format, table, folder)
+    done, counted = _count(con, lake, seen, staged, source, format, table, folder)
     steps += [replacement(lake, t, [(p, None)] if p else [], done_list, {"landing_file": "landing_file", "target_table": "target_table"})
                for t, p, done_list in done]
     steps += [results(lake, audit, folder) for audit in audits]
@@ -289,9 +289,13 @@ def _without(
 
 
 def _count(
-    con: duckdb.DuckDBPyConnection, staged: Staged, source: str, format: str, table: str, folder: Path
+    con: duckdb.DuckDBPyConnection, lake: Lake, seen: Snapshot, staged: Staged, source: str, format: str, table: str, folder: Path
 ) -> tuple[list[tuple[str, Path | None, Path]], IngestReport]:
-    """Write the ledger's and the quarantine's rows of the batch, and sum them up."""
+    """Write the ledger's and the quarantine's rows of the batch, and sum them up.
+
+    A file taken in again keeps what the ledger says about rows that have gone since: they were kept then, and the file whose
+    newer version replaced them counts them as superseded.
+    """
     promised = staged.target
     con.execute("create or replace temp table _bad_line (landing_file varchar, landing_line bigint, reason varchar)")
     for file in staged.files:
@@ -316,6 +320,17 @@ def _count(
         "byte_count": pa.array([f.byte_count for f in staged.files], pa.int64()),
         "line_count": pa.array([f.line_count for f in staged.files], pa.int64()),
     }))
+    lake.attach(con, "core.landing_file")
+    con.execute(
+        f"""create or replace temp table _before as select landing_file, kept_count, superseded_count from core.landing_file
+        where target_table = {literal(table)} and landing_file in (select landing_file from _file_facts)"""
+    )
+    con.execute("create or replace temp table _there as select null::varchar as landing_file, 0 as n where false")
+    if seen.files and con.execute("select count(*) from _before").fetchone()[0]:
+        con.execute(
+            f"""create or replace temp table _there as select landing_file, count(*) as n from {parquet_list(e.path for e in seen.files)}
+            where landing_file in (select landing_file from _before) group by 1"""
+        )
     cost = "reported_cost_usd" if "reported_cost_usd" in promised.names else "null"
     ledger = write(
         con, folder / "ledger.parquet",
@@ -329,17 +344,23 @@ def _count(
         ), superseded as (
             -- Rows of files outside this batch that lost: told once, beside the first file of the batch.
             select count(*) as n from lost where landing_file not in (select landing_file from _file_facts)
+        ), gone as (
+            select landing_file, kept_count - coalesce(n, 0) as gone, superseded_count as superseded_before
+            from _before left join _there using (landing_file)
         )
         select f.landing_file, {literal(table)} as target_table, {literal(source)} as source, {literal(format)} as source_format,
             cast(regexp_extract(f.landing_file, '/day=([0-9-]+)/', 1) as date) as landed_day,
             f.byte_count, f.line_count,
             coalesce(records, 0) + coalesce(lines, 0) as record_count, coalesce(context, 0) as context_count,
-            coalesce(records, 0) - coalesce(context, 0) - coalesce(bad, 0) - coalesce(duplicate, 0) as kept_count,
-            coalesce(duplicate, 0) as duplicate_count,
-            case when f.landing_file = (select min(landing_file) from _file_facts) then (select n from superseded) else 0 end as superseded_count,
+            coalesce(records, 0) - coalesce(context, 0) - coalesce(bad, 0) - coalesce(duplicate, 0) + kept_before as kept_count,
+            coalesce(duplicate, 0) - kept_before as duplicate_count,
+            case when f.landing_file = (select min(landing_file) from _file_facts) then (select n from superseded) else 0 end
+                + coalesce(superseded_before, 0) - (coalesce(gone, 0) - kept_before) as superseded_count,
             coalesce(bad, 0) + coalesce(lines, 0) as quarantined_count,
             cast(coalesce(cost, 0) as decimal(38, 12)) as reported_cost_usd
-        from _file_facts f left join record using (landing_file) left join bad_line using (landing_file))""",
+        from (
+            select *, least(coalesce(gone, 0), coalesce(duplicate, 0)) as kept_before
+            from _file_facts left join record using (landing_file) left join bad_line using (landing_file) left join gone using (landing_file)) f)""",
     )
     files = write(con, folder / "files.parquet", f"select landing_file, {literal(table)} as target_table from _file_facts")
     total = con.execute(

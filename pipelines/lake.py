@@ -14,7 +14,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -214,9 +214,9 @@ class Lake:
                     producer.delete_data_file(entry.data_file)
 
     def strike(self, seen: Snapshot, key: str) -> None:
-        """Remove a property; raises `Conflict` when another writer has committed since."""
+        """Remove a property, unless another writer just did; raises `Conflict` when the catalog moved on meanwhile."""
         if key in seen.table.properties:
-            with self._swapping(), seen.table.transaction() as tx:
+            with suppress(KeyError), self._swapping(), seen.table.transaction() as tx:
                 tx.remove_properties(key)
 
     @contextmanager

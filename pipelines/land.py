@@ -108,7 +108,9 @@ def origins(url: str, day: date | None = None) -> tuple[AbstractFileSystem, list
             found = []
         else:
             raise NotConfigured(f"there is nothing at {redacted(url)}")
-    except (OSError, TimeoutError) as error:
+    except NotConfigured:
+        raise
+    except Exception as error:  # every store's driver has errors of its own
         raise RetryLater(f"{redacted(url)} cannot be listed: {type(error).__name__}: {error}") from error
     return fs, sorted(p for p in found if not p.rsplit("/", 1)[-1].startswith((".", "_")))
 
@@ -129,7 +131,8 @@ def land(
     news. Raises `RetryLater` when a read or write fails part-way; nothing half-copied is left visible.
     """
     fs, paths = origins(url, day)
-    landed = []
+    landed: list[Landed] = []
+    fresh: list[tuple] = []
     with closing(_origins(settings)) as memory:
         known = {
             (origin, version): (path, Lines(count, bool(suspicious)))
@@ -152,14 +155,18 @@ def land(
             landed.append(_copy(settings, fs, path, source, day, origin, progress, present))
             present[landed[-1].path.rsplit("/", 1)[-1]] = landed[-1].path
             lines = landed[-1].lines
-            memory.execute(
-                "insert or replace into origin values (?, ?, ?, ?, ?, ?)",
-                [source, origin, version, landed[-1].path, lines.count, lines.is_suspicious],
-            )
-            if len(landed) % 500 == 0:
-                memory.commit()
-        memory.commit()
+            fresh.append((source, origin, version, landed[-1].path, lines.count, lines.is_suspicious))
+            if len(fresh) >= 500:
+                _remember(memory, fresh)
+        _remember(memory, fresh)
     return landed
+
+
+def _remember(memory: sqlite3.Connection, fresh: list[tuple]) -> None:
+    """Write down what was landed from where, at once: others wait for as long as a write is open."""
+    memory.executemany("insert or replace into origin values (?, ?, ?, ?, ?, ?)", fresh)
+    memory.commit()
+    fresh.clear()
 
 
 def counted_lines(settings: Settings, source: str) -> dict[str, Lines]:
@@ -243,7 +250,7 @@ def _copy(
                     writer.truncate(count)
         except FileNotFoundError as error:
             raise SourceUnreadable(f"{origin} vanished while it was being landed") from error
-        except (OSError, TimeoutError) as error:
+        except Exception as error:  # every store's driver has errors of its own
             raise RetryLater(
                 f"{origin} could not be landed in {redacted(settings.landing)} after {count:,} bytes: {type(error).__name__}: {error}"
             ) from error

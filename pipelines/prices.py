@@ -17,9 +17,9 @@ from pipelines import feeds, gate
 from pipelines.contracts import contract, literal, quoted
 from pipelines.engine import connect, write
 from pipelines.errors import NotConfigured, StopTheLine
-from pipelines.follow import announcement, follow, recover, replacement, results
+from pipelines.follow import announcement, follow, recover, replacement, results, settle
 from pipelines.ingest import IngestReport
-from pipelines.lake import Lake, Snapshot
+from pipelines.lake import Lake, Snapshot, storage
 from pipelines.land import land, landed_day, landed_paths
 from pipelines.readable import unpacked
 from pipelines.settings import ROOT, Settings
@@ -64,6 +64,7 @@ def _snapshots(settings: Settings, feed: str, url: str, day: date) -> Iterable[t
     return [(path, midnight)]
 
 
+@storage("prices")
 def ingest_landed_feed(settings: Settings, feed: str, format: str, report: Report = silent) -> IngestReport:
     """Read the landed snapshots of a feed that the ledger does not have yet, then write the price book anew."""
     sql = settings.staging_sql("price", format)
@@ -72,13 +73,19 @@ def ingest_landed_feed(settings: Settings, feed: str, format: str, report: Repor
     lake = Lake(settings)
     for table in ("core.price_quote", *BOOK):
         recover(lake, table)
-    with connect(settings) as con:
-        lake.attach(con, "core.landing_file")
-        done = {r[0] for r in con.execute("select landing_file from core.landing_file where target_table = 'core.price_quote' and source = ?", [feed]).fetchall()}
-    todo = [p for p in landed_paths(settings, feed) if p not in done]
-    counted = IngestReport("core.price", feed, files=len(todo))
-    if todo:
-        counted.rows_in = counted.kept = _read_snapshots(settings, lake, feed, format, sql.read_text().strip().rstrip(";"), todo, report)
+    counted = IngestReport("core.price", feed)
+
+    def attempt(seen: Snapshot) -> None:
+        # Asked after the table was read: another process may have read the same snapshots.
+        with connect(settings) as con:
+            lake.attach(con, "core.landing_file")
+            done = {r[0] for r in con.execute("select landing_file from core.landing_file where target_table = 'core.price_quote' and source = ?", [feed]).fetchall()}
+        todo = [p for p in landed_paths(settings, feed) if p not in done]
+        counted.files = len(todo)
+        if todo:
+            counted.rows_in = counted.kept = _read_snapshots(settings, lake, seen, feed, format, sql.read_text().strip().rstrip(";"), todo, report)
+
+    settle(lake, "core.price_quote", attempt)
     report("price book", None)
     counted.quarantined = write_book(settings, lake, feed)
     counted.kept -= counted.quarantined
@@ -87,7 +94,7 @@ def ingest_landed_feed(settings: Settings, feed: str, format: str, report: Repor
     return counted
 
 
-def _read_snapshots(settings: Settings, lake: Lake, feed: str, format: str, sql: str, todo: list[str], report: Report) -> int:
+def _read_snapshots(settings: Settings, lake: Lake, seen: Snapshot, feed: str, format: str, sql: str, todo: list[str], report: Report) -> int:
     table, promised = "core.price_quote", contract("core.price_quote")
     name = uuid.uuid4().hex
     scratch = settings.scratch / name
@@ -128,7 +135,7 @@ def _read_snapshots(settings: Settings, lake: Lake, feed: str, format: str, sql:
             files = write(con, scratch / "files.parquet", "select landing_file, 'core.price_quote' as target_table from _snapshot")
             steps = [results(lake, audit, scratch), replacement(lake, "core.landing_file", [(ledger, None)], files, {"landing_file": "landing_file", "target_table": "target_table"})]
             add = [lake.upload(path, table, feed)]
-        lake.settle(table, lambda seen: lake.commit(seen, add, properties=announcement(name, steps)))
+        lake.commit(seen, add, properties=announcement(name, steps))
         follow(lake, table, name, steps)
         return rows
     finally:
@@ -145,7 +152,7 @@ def write_book(settings: Settings, lake: Lake, feed: str | None = None) -> int:
         def attempt(seen: Snapshot, table: str = table) -> None:
             nonlocal suspects
             suspects = _write_book_table(settings, lake, seen, table, feed)
-        lake.settle(table, attempt)
+        settle(lake, table, attempt)
     return suspects
 
 

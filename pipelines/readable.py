@@ -181,19 +181,19 @@ def _shape(path: Path) -> str:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if not text:
         return "lines"
-    first = text.split(b"\n", 1)[0].strip()
-    if text[:1] == b"[":
-        return "array"
-    if text[:1] != b"{" or len(first) >= SNIFF - 8:
+    first, _, rest = text.partition(b"\n")
+    first, rest = first.strip(), rest.lstrip()
+    if text[:1] not in (b"{", b"[") or (text[:1] == b"{" and len(first) >= SNIFF - 8):
         return "lines"
     try:
         json.loads(first)
-        return "lines"
+        return "array" if text[:1] == b"[" and not rest else "lines"
     except (ValueError, RecursionError):
         pass
+    if text[:1] == b"[":
+        return "array"
     # A first line that is no object by itself: a pretty-printed file, or lines of which the first is broken.
-    second = text.split(b"\n", 2)[1].strip() if text.count(b"\n") else b""
-    return "lines" if first.startswith(b"{") and second.startswith(b"{") and len(first) > 1 else "objects"
+    return "lines" if rest.startswith(b"{") and len(first) > 1 else "objects"
 
 
 def _count_lines(path: Path) -> Lines:

@@ -100,7 +100,11 @@ def stage(
             fault = f"the select gives no row for some lines of {len(suspects)} files; every line must give at least one"
         except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.OutOfRangeException) as error:
             suspects = [f for f in files if str(f.path) in str(error)] or files
-            fault = "DuckDB cannot read the lines" if "JSON" in str(error) else f"a value does not fit its type: {error}"
+            # DuckDB's own words quote the value, which may be what somebody said.
+            column = re.search(r"when casting from source column (\w+)", str(error))
+            fault = "DuckDB cannot read the lines" if "JSON" in str(error) else (
+                f"a value does not fit its type{f' ({column[1]})' if column else ''}; use try_cast and tell of it in `unreadable`"
+            )
         if not suspects:
             _define_candidate(settings, con, promised, raw, source, format, files, described, has_row)
             return Staged(con, promised, sql, files, described, has_row)

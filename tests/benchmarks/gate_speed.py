@@ -49,7 +49,10 @@ class Fault:
 
 FAULTS = [
     *[Fault(f"{name} negative", f"{name}_in_range", {name: "-1"}) for name in TOKENS],
-    *[Fault(f"{name} absurd", f"{name}_in_range", {name: "9000000000"}) for name in ("input_uncached_tokens", "output_text_tokens")],
+    *[
+        Fault(f"{name} absurd", f"{name}_in_range", {name: "9000000000"})
+        for name in ("input_uncached_tokens", "output_text_tokens")
+    ],
     *[Fault(f"{c.name} missing", f"{c.name}_given", {c.name: "null"}) for c in TABLE.columns if c.required],
     Fault("web searches negative", "web_search_requests_in_range", {"web_search_requests": "-1"}),
     Fault("id empty", "inference_id_whole", {"inference_id": "''"}),
@@ -72,7 +75,9 @@ FAULTS = [
     Fault("2999", "started_not_after_landing", {"started_at": "timestamp '2999-12-31'"}),
     Fault("started at infinity", "started_not_after_landing", {"started_at": "timestamp 'infinity'"}),
     Fault("version from the future", "version_not_after_landing", {"version_at": "timestamp '2999-01-01'"}),
-    Fault("finished before start", "finished_in_order", {"finished_at": "started_at - interval 1 hour", "first_token_at": "null"}),
+    Fault(
+        "finished before start", "finished_in_order", {"finished_at": "started_at - interval 1 hour", "first_token_at": "null"}
+    ),
     Fault("finished months later", "finished_soon", {"finished_at": "started_at + interval 90 day"}),
     Fault("first token before start", "first_token_in_order", {"first_token_at": "started_at - interval 1 minute"}),
     Fault("first token after the end", "first_token_in_order", {"first_token_at": "finished_at + interval 1 minute"}),
@@ -92,11 +97,19 @@ HARMLESS = [
     Fault("SQL in an id", None, {"inference_id": "inference_id || '''; drop table calls; --'"}),
     Fault("path in an id", None, {"inference_id": "inference_id || '/../../etc/passwd%00'"}),
     Fault("letters of other scripts", None, {"inference_id": "inference_id || ' 東京-é-🚀'", "tenant": "'Zürich'"}),
-    Fault("braces, quotes and colons", None, {"inference_id": "inference_id || '{\"a\": ''b''}'", "request_model": "'ft:gpt-4o:{x}'"}),
+    Fault(
+        "braces, quotes and colons",
+        None,
+        {"inference_id": "inference_id || '{\"a\": ''b''}'", "request_model": "'ft:gpt-4o:{x}'"},
+    ),
     Fault("an id at the limit", None, {"inference_id": "rpad(inference_id, 512, 'x')"}),
-    Fault("all that may be unknown is", None, {c.name: "null" for c in TABLE.columns if not c.required and c.name not in (KEY, "request_model")}),
+    Fault(
+        "all that may be unknown is",
+        None,
+        {c.name: "null" for c in TABLE.columns if not c.required and c.name not in (KEY, "request_model")},
+    ),
     Fault("a failed call without a model", None, {"request_model": "null", "response_model": "null", "status": "'error'"}),
-    Fault("no tokens at all", None, {name: "0" for name in TOKENS}),
+    Fault("no tokens at all", None, dict.fromkeys(TOKENS, "0")),
     Fault("a million tokens for 900 dollars", None, {"input_uncached_tokens": "1000000", "reported_cost_usd": "900"}),
     Fault("the certain choice", None, {"routing_propensity": "1"}),
     Fault("a clock four seconds off", None, {"finished_at": "started_at - interval 4 second", "first_token_at": "null"}),
@@ -160,12 +173,15 @@ def plant(con: duckdb.DuckDBPyConnection, clean: Path, path: Path, rows: int) ->
     items = []
     for c in TABLE.columns:
         arms = " ".join(f"when {n} then {f.sets[c.name]}" for n, f in enumerate(faults) if c.name in f.sets)
-        items.append(f"cast({f'case fault {arms} else {quoted(c.name)} end' if arms else quoted(c.name)} as {c.type}) as {quoted(c.name)}")
+        items.append(
+            f"cast({f'case fault {arms} else {quoted(c.name)} end' if arms else quoted(c.name)} as {c.type}) as {quoted(c.name)}"
+        )
     con.execute(
         f"copy (select {', '.join(items)} from (select *, "
         f"case when file_row_number % {step} = 0 and file_row_number < {step * len(faults) * PLANTED_ROWS} "
         f"then file_row_number // {step} % {len(faults)} end as fault "
-        f"from read_parquet({literal(str(clean))}, file_row_number = true))) to {literal(str(path))} (format parquet, compression zstd)"
+        f"from read_parquet({literal(str(clean))}, file_row_number = true))) "
+        f"to {literal(str(path))} (format parquet, compression zstd)"
     )
     return {f"trace-{step * n}": faults[n % len(faults)] for n in range(len(faults) * PLANTED_ROWS)}
 
@@ -180,7 +196,11 @@ def find(settings: Settings, path: Path) -> dict[str, set[str]]:
 def wrongly_found(found: dict[str, set[str]], planted: dict[str, Fault]) -> list[str]:
     """Faults not found at their keys by their promise, and rows found that hold none."""
     missed = {f"missed: {f.name}" for key, f in planted.items() if f.promise and f.promise not in found.get(key, set())}
-    alarms = {f"false alarm: {planted[key].name if key in planted else key}" for key in found if key not in planted or not planted[key].promise}
+    alarms = {
+        f"false alarm: {planted[key].name if key in planted else key}"
+        for key in found
+        if key not in planted or not planted[key].promise
+    }
     return sorted(missed | alarms)
 
 
@@ -198,7 +218,9 @@ def batch_faults(con: duckdb.DuckDBPyConnection, settings: Settings, clean: Path
 
     def changed(name: str, select: str) -> Path:
         path = folder / f"{name}.parquet"
-        con.execute(f"copy ({select.replace('clean', f'read_parquet({literal(str(clean))})')}) to {literal(str(path))} (format parquet)")
+        con.execute(
+            f"copy ({select.replace('clean', f'read_parquet({literal(str(clean))})')}) to {literal(str(path))} (format parquet)"
+        )
         return path
 
     twice = changed("twice", "select * from clean limit 3")
@@ -246,13 +268,20 @@ def main() -> int:
     quickest, median = min(sum(s[:2]) for s in warm), statistics.median(sum(s[:2]) for s in warm)
     missed = [w for w in wrong if w.startswith("missed")] + [f"missed: {name}" for name, caught in batch.items() if not caught]
     miscounted = sorted(p for p in counts if p != "grain_unique" and counts[p] != by_row[p])
-    false_alarms = [w for w in wrong if w.startswith("false")] + [f"false alarm: {r.promise}" for r in found.results if not r.held] + sorted(alarms)
+    false_alarms = (
+        [w for w in wrong if w.startswith("false")]
+        + [f"false alarm: {r.promise}" for r in found.results if not r.held]
+        + sorted(alarms)
+    )
     total = len(FAULTS) + len(batch)
     print(f"{asked.rows:,} rows, {len(found.results)} promises, load average {os.getloadavg()[0]:.1f}")
     print(f"cold: find {cold[0]:.2f} s, audit {cold[1]:.2f} s, Great Expectations' import included")
     print(f"warm, {asked.runs} runs: find and audit {quickest:.2f} s at best, {median:.2f} s median")
-    print(f"      find {min(s[0] for s in warm):.2f} s, audit {min(s[1] for s in warm):.2f} s at best; {min(s[2] for s in warm):.2f} s of CPU")
-    print(f"fault classes caught: {total - len(missed)}/{total}; keys exact: {not wrong}; counts of the audit as found by row: {not miscounted}")
+    find_best, audit_best, cpu_best = (min(s[n] for s in warm) for n in range(3))
+    print(f"      find {find_best:.2f} s, audit {audit_best:.2f} s, both {cpu_best:.2f} s of CPU, at best")
+    print(
+        f"fault classes caught: {total - len(missed)}/{total}; keys exact: {not wrong}; audit counts the same: {not miscounted}"
+    )
     print(f"false alarms on clean rows and {len(HARMLESS)} harmless oddities: {len(false_alarms)}")
     for line in missed + miscounted + false_alarms:
         print(f"- {line}")

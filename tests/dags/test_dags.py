@@ -9,7 +9,7 @@ import time
 from datetime import timedelta
 
 import pytest
-from conftest import ROOT
+from tests.dags.conftest import ROOT
 
 from pipelines.errors import PromiseBroken, RetryLater, StopTheLine
 from pipelines.local_run import BUILT_FROM, DAGS

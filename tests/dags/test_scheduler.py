@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import duckdb
 import pytest
-from conftest import FIRST_DAY, FORMATS, Flywheel
+from tests.dags.conftest import FIRST_DAY, FORMATS, Flywheel
 from rich.console import Console
 
 from pipelines.local_run import fill

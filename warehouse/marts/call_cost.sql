@@ -6,7 +6,8 @@
 -- Few distinct things are asked for, however many calls there are. For each the price sheet is chosen once, per stretch of
 -- time in which no price of it changes; calls then meet their stretch and context band in a single join.
 -- Tiers re-rate the whole request, so the band is chosen by the call's own input, never by a sum.
-with call as (
+-- Read twice rather than kept: ten million calls do not fit in memory.
+with call as not materialized (
     select
         inference_id, started_at, source, provider_name, request_model, response_model, service_tier, served_region, tenant, team, workload,
         environment, status, usage_note, reported_cost_usd,

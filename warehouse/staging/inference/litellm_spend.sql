@@ -27,7 +27,8 @@ read_out as (
 ),
 counted as (
     select *,
-        json_extract_string(coalesce(given(m[1]), given(m[16])), [
+        case when json_valid(m[2]) then m[2] end as costs,
+        json_extract_string(case when json_valid(m[1]) and given(m[1]) is not null then m[1] when json_valid(m[16]) then m[16] end, [
             '$.prompt_tokens_details.cached_tokens', '$.cache_read_input_tokens',
             '$.cache_creation_input_tokens', '$.prompt_tokens_details.cache_creation_tokens',
             '$.prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens',
@@ -62,7 +63,8 @@ select
         unreadable('startTime', "startTime", as_utc("startTime")),
         unreadable('endTime', "endTime", as_utc("endTime")),
         unreadable('spend', spend, as_usd(spend)),
-        case when given(metadata) is not null and not json_valid(metadata) then 'metadata cannot be read' end) as unreadable,
+        case when given(metadata) is not null and not json_valid(metadata) then 'metadata cannot be read'
+             when given(m[1]) is not null and not json_valid(m[1]) then 'usage_object cannot be read' end) as unreadable,
     'litellm:' || given(request_id) as inference_id,
     coalesce(as_utc(given(updated_at)), as_utc(given(created_at)), as_utc(given("endTime"))) as version_at,
     case when call_type like '%embedding%' then 'embeddings' when call_type like '%text_completion%' then 'text_completion'
@@ -70,8 +72,8 @@ select
     lower(given(custom_llm_provider)) as provider_name,
     coalesce(given(model_group), given(model)) as request_model,
     given(model) as response_model,
-    json_extract_string(m[2], '$.vertex_location') as served_region,
-    coalesce(json_extract_string(m[2], '$.service_tier'), case when call_type like '%batch%' then 'batch' end) as service_tier,
+    json_extract_string(costs, '$.vertex_location') as served_region,
+    coalesce(json_extract_string(costs, '$.service_tier'), case when call_type like '%batch%' then 'batch' end) as service_tier,
     given(api_base) as server_address,
     try_cast(json_extract_string(case when json_valid(proxy_server_request) then proxy_server_request end, '$.stream') as boolean) as is_streaming,
     case when uncounted then null when input_left < 0 then 0 else input_left end as input_uncached_tokens,
@@ -92,7 +94,7 @@ select
     as_utc(given("startTime")) as started_at,
     -- LiteLLM repeats the end time when the answer was not streamed.
     case when as_utc(given("completionStartTime")) < as_utc(given("endTime")) then as_utc("completionStartTime") end as first_token_at,
-    coalesce(as_utc(given("endTime")), as_utc(given("startTime")) + to_milliseconds(as_count(request_duration_ms))) as finished_at,
+    coalesce(as_utc(given("endTime")), as_utc(given("startTime")) + to_milliseconds(case when as_count(request_duration_ms) between 0 and 604800000 then as_count(request_duration_ms) end)) as finished_at,
     case when failed then 'error' else 'ok' end as status,
     as_count(m[4]) as http_status,
     case when failed then coalesce(given(m[5]), given(m[4])) end as error_type,

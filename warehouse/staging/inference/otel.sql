@@ -277,7 +277,7 @@ select
     output_image as output_image_tokens,
     case when exclusive_input then 'exclusive_emitter' when exclusive_output then 'exclusive_output_parts' end as usage_note,
     started_at,
-    coalesce(as_utc(first_token_text), started_at + to_microseconds(cast(first_chunk_us as bigint))) as first_token_at,
+    coalesce(as_utc(first_token_text), started_at + to_microseconds(cast(case when first_chunk_us between 0 and 6e11 then first_chunk_us end as bigint))) as first_token_at,
     finished_at,
     case when has_error_status or error_class is not null then 'error' else 'ok' end as status,
     as_count(http_status_text) as http_status,

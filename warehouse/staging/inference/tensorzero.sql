@@ -32,7 +32,7 @@ calls as (
         coalesce(case when regexp_full_match(r.inference_id, '[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7.*')
              then make_timestamp(cast('0x' || left(replace(r.inference_id, '-', ''), 12) as bigint) * 1000) end,
              as_utc(given(j.i."timestamp"))) as inference_started_at,
-        to_milliseconds(as_count(r.response_time_ms)) as took
+        to_milliseconds(case when as_count(r.response_time_ms) between 0 and 604800000 then as_count(r.response_time_ms) end) as took
     from rows as r
     left join inferences as j on j.id = r.inference_id
 ),
@@ -73,7 +73,7 @@ select
     as_count(output_tokens) as output_text_tokens,
     case when try_cast(cached as boolean) then 'gateway_cache_hit' when exclusive then 'exclusive_emitter' end as usage_note,
     started_at,
-    started_at + to_milliseconds(as_count(ttft_ms)) as first_token_at,
+    started_at + to_milliseconds(case when as_count(ttft_ms) between 0 and 604800000 then as_count(ttft_ms) end) as first_token_at,
     started_at + took as finished_at,
     'ok' as status,
     given(finish_reason) as finish_reason,

@@ -1,0 +1,165 @@
+"""Landing: bytes at a URL → the same bytes under the hash of them, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import date
+from pathlib import Path
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from pipelines.errors import NotConfigured, RetryLater
+from pipelines.land import land, landed_paths, origins, redacted
+from pipelines.settings import Settings
+
+DAY, LATER = date(2026, 11, 20), date(2026, 11, 23)
+
+
+class Breaking(MemoryFileSystem):
+    """A store whose connection breaks: reads of `raises*` fail, those of `closes*` end early."""
+
+    protocol = "breaking"
+    store: dict = {}  # noqa: RUF012 - as fsspec has it
+    pseudo_dirs = [""]  # noqa: RUF012
+    mended = False
+
+    def _open(self, path, mode="rb", **kwargs):
+        opened = super()._open(path, mode, **kwargs)
+        name = path.rsplit("/", 1)[-1]
+        if mode == "rb" and not self.mended:
+            if name.startswith("closes"):
+                opened.seek(0)
+                return MemoryFileSystem.open(self, "/half") if self.exists("/half") else opened
+            if name.startswith("raises"):
+                opened.readinto = self._raise
+        return opened
+
+    def _raise(self, _):
+        raise RuntimeError("peer closed connection without sending complete message body")
+
+    def ls(self, path, detail=True, **kwargs):
+        if "unlistable" in path:
+            raise RuntimeError("cannot connect to host")
+        return super().ls(path, detail, **kwargs)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture
+def breaking() -> Breaking:
+    fsspec.register_implementation("breaking", Breaking, clobber=True)
+    fs = fsspec.filesystem("breaking")
+    fs.store.clear()
+    fs.mended = False
+    return fs
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr("pipelines.land._copy.retry.sleep", lambda _: None)
+
+
+def write(path: Path, raw: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(raw)
+    return path
+
+
+def test_bytes_land_unchanged_under_their_hash(settings, tmp_path):
+    raw = b'{"a": 1}\r\n\x00\xff'
+    write(tmp_path / "logs/gateway.JSONL.gz", raw)
+    (landed,) = land(settings, "app", str(tmp_path / "logs"), DAY)
+    assert landed.path == f"app/day=2026-11-20/{hashlib.sha256(raw).hexdigest()}.jsonl.gz"
+    assert (settings.home / "landing" / landed.path).read_bytes() == raw
+    assert landed.day == DAY
+
+
+def test_the_same_bytes_are_one_file_wherever_and_whenever_they_come_from(settings, tmp_path):
+    for name in ("a", "b", "deep/c"):
+        write(tmp_path / f"logs/{name}.jsonl", b"{}\n")
+    first = land(settings, "app", str(tmp_path / "logs"), DAY)
+    (settings.home / "origins.db").unlink()
+    again = land(settings, "app", str(tmp_path / "logs"), LATER)
+    assert {f.path for f in first + again} == set(landed_paths(settings, "app"))
+    assert len(landed_paths(settings, "app")) == 1
+
+
+def test_a_feed_that_returns_to_what_it_was_lands_again(settings, tmp_path):
+    path = write(tmp_path / "prices.json", b"{}")
+    for day in (DAY, LATER, LATER):
+        land(settings, "feed", str(path), day, each_day=True)
+    assert [p.split("/")[1] for p in landed_paths(settings, "feed")] == ["day=2026-11-20", "day=2026-11-23"]
+
+
+def test_a_known_file_is_not_read_again_and_a_grown_one_is(settings, tmp_path):
+    path, copied = write(tmp_path / "a.jsonl", b"{}\n"), []
+    for _ in range(2):
+        land(settings, "app", str(path), DAY, copied.append)
+    assert copied == [3]
+    with path.open("ab") as file:
+        file.write(b"{}\n")
+    land(settings, "app", str(path), DAY, copied.append)
+    assert copied == [3, 6]
+
+
+@pytest.mark.parametrize("name", ["raises.jsonl", "closes.jsonl"])
+def test_a_connection_that_breaks_leaves_nothing_and_the_next_run_lands(settings, breaking, name):
+    raw = b'{"a": 1}\n' * 100_000
+    breaking.pipe(f"/logs/{name}", raw)
+    breaking.pipe("/half", raw[: len(raw) // 2])
+    with pytest.raises(RetryLater, match=rf"{name} (could not be landed|ended after 450,000 of 900,000 bytes)"):
+        land(settings, "app", f"breaking://logs/{name}", DAY)
+    assert [p for p in (settings.home / "landing").rglob("*") if p.is_file()] == []
+    breaking.mended = True
+    (landed,) = land(settings, "app", f"breaking://logs/{name}", DAY)
+    assert (settings.home / "landing" / landed.path).read_bytes() == raw
+
+
+def test_files_that_landed_before_the_break_stay(settings, breaking):
+    breaking.pipe("/logs/a.jsonl", b"{}\n")
+    breaking.pipe("/logs/raises.jsonl", b"{}\n{}\n")
+    with pytest.raises(RetryLater):
+        land(settings, "app", "breaking://logs", DAY)
+    assert len(landed_paths(settings, "app")) == 1
+
+
+def test_a_store_that_cannot_be_reached_is_worth_another_try(breaking):
+    with pytest.raises(RetryLater, match="cannot connect to host"):
+        origins("breaking://unlistable")
+
+
+def test_landing_in_a_remote_store(tmp_path):
+    remote = Settings(home=tmp_path / "home", landing_url="memory://bucket/landing")
+    write(tmp_path / "a.jsonl", b"{}\n")
+    (landed,) = land(remote, "app", str(tmp_path / "a.jsonl"), DAY)
+    assert fsspec.filesystem("memory").cat(f"/bucket/landing/{landed.path}") == b"{}\n"
+    assert landed_paths(remote, "app") == [landed.path]
+
+
+def test_what_a_url_stands_for(tmp_path):
+    for name in ("2026-11-20/a.jsonl", "2026-11-20/.hidden", "2026-11-20/_SUCCESS", "2026-11-21/b.jsonl"):
+        write(tmp_path / "logs" / name, b"")
+
+    def found(url, day=None):
+        return [Path(p).relative_to(tmp_path / "logs").as_posix() for p in origins(f"{tmp_path}/logs{url}", day)[1]]
+
+    assert found("") == ["2026-11-20/a.jsonl", "2026-11-21/b.jsonl"]
+    assert found("/*/b.*") == ["2026-11-21/b.jsonl"]
+    assert found("/{day}", DAY) == ["2026-11-20/a.jsonl"]
+    assert found("/{day}", LATER) == []
+    with pytest.raises(NotConfigured, match="there is nothing at"):
+        found("/nowhere")
+    with pytest.raises(NotConfigured, match="needs a day"):
+        found("/{day}")
+
+
+def test_no_secret_of_a_url_is_told():
+    assert redacted("s3://key:secret@bucket/logs?sig=secret#secret") == "s3://bucket/logs"
+    with pytest.raises(NotConfigured) as error:
+        origins("memory://user:s3cr3t@host/logs?sig=s3cr3t")
+    assert "s3cr3t" not in str(error.value)

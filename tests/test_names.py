@@ -1,0 +1,61 @@
+"""One name, everywhere: the contract, the select, the test and the asset of a table carry the same name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sqlglot
+from sqlglot import exp
+
+from pipelines.build import mart_order
+from pipelines.contracts import contract, tables
+from pipelines.settings import ROOT
+
+SELECTS = sorted((ROOT / "warehouse" / "marts").glob("*.sql"))
+
+
+def test_every_mart_has_its_contract_and_every_contract_its_mart() -> None:
+    assert {f"marts.{p.stem}" for p in SELECTS} == {t for t in tables() if t.startswith("marts.")} == set(mart_order())
+
+
+@pytest.mark.parametrize("table", tables())
+def test_a_contract_says_what_everything_means(table: str) -> None:
+    promised = contract(table)
+    assert promised.sentence.endswith(".")
+    assert set(promised.grain) <= set(promised.names)
+    assert len(promised.names) == len(set(promised.names))
+    for column in promised.columns:
+        assert column.means, column.name
+        for suffix, unit in (("_usd", "usd"), ("_tokens", "tokens")):
+            if column.name.endswith(suffix):
+                assert column.unit == unit, f"{table}.{column.name}"
+        if column.name.endswith("_at"):
+            assert column.type == "timestamp", column.name
+        if column.name.endswith("_day"):
+            assert column.type == "date", column.name
+    assert all(p.because for p in promised.promises)
+
+
+def test_the_same_name_has_the_same_type_everywhere() -> None:
+    types: dict[str, dict[str, str]] = {}
+    for table in tables():
+        for column in contract(table).columns:
+            # Sums need more digits than what they sum.
+            types.setdefault(column.name, {})[column.type.replace("decimal(38,12)", "decimal(18,12)")] = table
+    assert {name: kinds for name, kinds in types.items() if len(kinds) > 1} == {}
+
+
+@pytest.mark.parametrize("path", SELECTS, ids=lambda p: p.stem)
+def test_marts_keep_to_sql_that_spark_can_run(path: Path) -> None:
+    """sqlglot parses and transpiles every mart; no ASOF join in any."""
+    [tree] = sqlglot.parse(path.read_text(), read="duckdb")
+    assert isinstance(tree, exp.Query)
+    assert not [join for join in tree.find_all(exp.Join) if (join.args.get("method") or "").upper() == "ASOF"]
+    assert tree.sql(dialect="spark")
+
+
+def test_every_format_has_a_test() -> None:
+    formats = {p.stem for folder in ("inference", "feedback") for p in (ROOT / "warehouse/staging" / folder).glob("*.sql")}
+    tested = " ".join(p.stem for p in (ROOT / "tests/warehouse/staging").rglob("test_*.py"))
+    assert {f for f in formats if f not in tested} == set()
