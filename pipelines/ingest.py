@@ -232,13 +232,14 @@ def _resolve(con: duckdb.DuckDBPyConnection, staged: Staged, seen: Snapshot) -> 
     """Find the one row of each key that stays. Makes temp tables `excluded` (pos), `held` (pos: rows that the table has
     already, from this very line) and `lost` (key, landing_file: rows of the table that a newer version replaces).
 
-    The winner is the latest version, then the one whose text sorts last, then the one already there: the same
-    whatever order files arrive in. Returns the data files that hold lost rows, with their day.
+    The winner is the latest version, then the one that says more, then the one whose text sorts last, then the one already
+    there: the same whatever order files arrive in. Returns the data files that hold lost rows, with their day.
     """
     promised = staged.target
     key, day = quoted(promised.grain[0]), staged.days_sql
     version = quoted(promised.version) if promised.version else "null"
     body = ", ".join(quoted(n) for n in promised.names if n not in LINEAGE)
+    filled = " + ".join(f"({quoted(n)} is not null)::int" for n in promised.names if n not in LINEAGE)
     con.execute("create or replace temp view good as select * from candidate where not is_context and pos not in (select pos from bad)")
     days = [r[0] for r in con.execute(f"select distinct {day} from good").fetchall()]
     entries = seen.of(days)
@@ -249,12 +250,13 @@ def _resolve(con: duckdb.DuckDBPyConnection, staged: Staged, seen: Snapshot) -> 
         held = parquet_list((e.path for e in entries), filename="file")
         con.execute(f"create or replace temp table present as select * from {held} where hash({key}) in (select hash({key}) from good)")
         con.execute(f"insert into suspect select hash({key}) from present")
-    columns = f"{key} as key, {day} as day, {version} as version, md5(cast(row({body}) as varchar)) as body, landing_file, landing_line"
+    columns = f"{key} as key, {day} as day, {version} as version, {filled} as filled, md5(cast(row({body}) as varchar)) as body, "
+    columns += "landing_file, landing_line"
     existing = f"union all by name select {columns}, file, null::bigint as pos from present" if entries else ""
     con.execute(
         f"""create or replace temp table contest as
         select *, row_number() over (
-            partition by key, day order by version desc nulls last, body desc, (pos is null) desc, landing_file, landing_line, pos) as place
+            partition by key, day order by version desc nulls last, filled desc, body desc, (pos is null) desc, landing_file, landing_line, pos) as place
         from (select {columns}, null::varchar as file, pos from good where hash({key}) in (select h from suspect) {existing})"""
     )
     con.execute(

@@ -56,6 +56,7 @@ FAULTS = [
     *[Fault(f"{c.name} missing", f"{c.name}_given", {c.name: "null"}) for c in TABLE.columns if c.required],
     Fault("web searches negative", "web_search_requests_in_range", {"web_search_requests": "-1"}),
     Fault("id empty", "inference_id_whole", {"inference_id": "''"}),
+    Fault("id of blanks", "inference_id_whole", {"inference_id": "'  '"}),
     Fault("id of a prefix only", "inference_id_whole", {"inference_id": "'litellm:'"}),
     Fault("id with a line break", "inference_id_plain", {"inference_id": f"inference_id || {CONTROL}"}),
     Fault("id with a null byte", "inference_id_plain", {"inference_id": "inference_id || chr(0) || 'x'"}),

@@ -24,11 +24,12 @@ counted as (
     select *,
         as_utc("startTime") as started_at, as_utc("endTime") as finished_at, as_utc("completionStartTime") as first_at,
         as_count(prompt_tokens) as prompt, as_count(completion_tokens) as completion, as_usd(response_cost) as cost,
-        json_extract_string(coalesce(given(m[7]), r[3], '{}'), ['$.prompt_tokens_details.cached_tokens', '$.cache_read_input_tokens',
+        -- `try`: a usage object may be any text.
+        try(json_extract_string(coalesce(given(m[7]), r[3], '{}'), ['$.prompt_tokens_details.cached_tokens', '$.cache_read_input_tokens',
             '$.cache_creation_input_tokens', '$.prompt_tokens_details.cache_creation_tokens', '$.prompt_tokens_details.audio_tokens',
             '$.prompt_tokens_details.image_tokens', '$.completion_tokens_details.reasoning_tokens', '$.completion_tokens_details.audio_tokens',
             '$.completion_tokens_details.image_tokens', '$.prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens',
-            '$.server_tool_use.web_search_requests']) as u
+            '$.server_tool_use.web_search_requests'])) as u
     from read_out
 )
 select
@@ -72,7 +73,7 @@ select
     as_count(json_extract_string(error_information, '$.error_code')) as http_status,
     given(json_extract_string(error_information, '$.error_class')) as error_type,
     r[2] as finish_reason,
-    json_array_length(r[4]) as tool_call_count,
+    try(json_array_length(r[4])) as tool_call_count,
     as_count(m[5]) as retry_count,
     coalesce(given(m[1]), given(end_user)) as tenant,
     given(m[2]) as team,
