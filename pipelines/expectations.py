@@ -5,12 +5,11 @@ Importing this module imports Great Expectations, which takes seconds: `pipeline
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,11 +47,11 @@ if TYPE_CHECKING:
 
 KEPT_RUNS = 30
 """Validation results kept of each table, for the Data Docs."""
+BEACON = re.compile(r"""https://great-expectations-web-assets[^"'()\s]*""")
+"""Images that Great Expectations' pages load from its own server, with an id of the installation in the address."""
 
 # It logs what went wrong with the values it went wrong on; `gate.audit` says it without them.
 logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
-# The two packages together keep DuckDB's module alive past the interpreter's end, which then prints a page about leaks.
-atexit.register(vars(duckdb_sqlalchemy).clear)
 
 
 class BrokenCount(TableMetricProvider):
@@ -144,13 +143,19 @@ def validate(con: duckdb.DuckDBPyConnection, view: str, expected: gx.Expectation
     context = gx.get_context(mode="ephemeral")
     _quieten(context)
     opened = [con]
+
+    def connection() -> duckdb_sqlalchemy.ConnectionWrapper:
+        cursor = opened[0].cursor()
+        cursor.execute("set timezone = 'UTC'")  # which a cursor does not take over from its connection
+        return duckdb_sqlalchemy.ConnectionWrapper(cursor)
+
     source = context.data_sources.add_sql(
         "duckdb",
         connection_string="duckdb:///:memory:",
         create_temp_table=False,
         # The engine is the open DuckDB itself, with its limits, macros and file systems, not another one of that URL.
         kwargs={
-            "creator": lambda: duckdb_sqlalchemy.ConnectionWrapper(opened[0].cursor()),
+            "creator": connection,
             "isolation_level": "AUTOCOMMIT",
             "skip_autocommit_rollback": True,
         },
@@ -164,11 +169,18 @@ def validate(con: duckdb.DuckDBPyConnection, view: str, expected: gx.Expectation
         opened.clear()  # Great Expectations keeps the last context, and with it what its engine is made of.
 
 
-def keep(folder: Path, batch: str, result: ExpectationSuiteValidationResult) -> None:
-    """Store a validation result where the Data Docs find it; the oldest of a table make room for it."""
+def keep(folder: Path, batch: str, result: ExpectationSuiteValidationResult, broken: Mapping[str, int], rows: int) -> None:
+    """Store a validation result, with how often each promise was broken, where the Data Docs find it.
+
+    The oldest results of the table make room for it.
+    """
     base = folder / "uncommitted" / "validations"
     store = ValidationResultsStore(store_backend={"class_name": "TupleFilesystemStoreBackend", "base_directory": str(base)})
     run = RunIdentifier(run_name=re.sub(r"[^A-Za-z0-9_.=-]+", "-", batch)[:100] or "batch", run_time=datetime.now(UTC))
+    result.meta["run_id"] = run
+    for one in result.results:
+        count = broken[one.expectation_config.meta["promise"]]
+        one.result = {"observed_value": f"{count:,} broken", "unexpected_percent": 100 * count / max(rows, 1)}
     store.set(ValidationResultIdentifier(ExpectationSuiteIdentifier(result.suite_name), run, "batch"), result)
     runs = sorted(base.joinpath(*result.suite_name.split(".")).glob("*/*"), key=lambda path: path.name, reverse=True)
     for old in runs[KEPT_RUNS:]:
@@ -178,14 +190,22 @@ def keep(folder: Path, batch: str, result: ExpectationSuiteValidationResult) -> 
 
 
 def build_docs(folder: Path, suites: Iterable[gx.ExpectationSuite]) -> Path:
-    """Write the Data Docs of all stored validation results; returns their first page."""
+    """Write the Data Docs of all stored validation results; returns their first page.
+
+    The pages take their styles from public CDNs when they are looked at; nothing in them reports that they were.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     context = gx.get_context(mode="file", project_root_dir=folder.parent)
     _quieten(context)
+    site = context.variables.data_docs_sites["local_site"]
+    context.update_data_docs_site("local_site", {**site, "show_how_to_buttons": False})
     for expected in suites:
         context.suites.add_or_update(expected)
-    pages = context.build_data_docs()
-    return Path(pages["local_site"].removeprefix("file://"))
+    index = Path(context.build_data_docs()["local_site"].removeprefix("file://"))
+    for page in index.parent.rglob("*.html"):
+        up = "../" * (len(page.relative_to(index.parent).parts) - 1)
+        page.write_text(BEACON.sub(f"{up}static/images/logo-long.png", page.read_text()))
+    return index
 
 
 def _quieten(context: AbstractDataContext) -> None:

@@ -37,8 +37,9 @@ def first_run(logs: str | None, format: str | None, *, once: bool, console: Cons
         priced_from = today
     else:
         # The sample plays in the days before; its prices are taken as known when it begins.
-        priced_from = today - timedelta(days=SAMPLE_AGE)
-        settings.sources = sample(settings, priced_from, console)
+        first_day = today - timedelta(days=SAMPLE_AGE)
+        priced_from = first_day - timedelta(days=1)
+        settings.sources = sample(settings, first_day, console)
     return local_run.run(
         settings, [today], price_days=[priced_from], answer=lambda s: answer(s, console), once=once, console=console
     )

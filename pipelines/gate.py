@@ -173,7 +173,7 @@ def audit(settings: Settings, promised: Contract, paths: list[str], *, batch: st
         results = [PromiseResult(p.name, p.severity, held[p.name], counts[p.name], p.because) for p in checked]
         found = Audit(promised.table, batch, rows, results, time.perf_counter() - started)
         try:
-            expectations.keep(_docs(settings), batch, validated)
+            expectations.keep(_docs(settings), batch, validated, counts, rows)
         except OSError as error:
             raise RetryLater(f"the results of an audit cannot be kept in {_docs(settings)}: {error}") from error
         if found.broken:

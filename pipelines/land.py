@@ -13,7 +13,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import date
 from urllib.parse import urlsplit
@@ -98,6 +98,9 @@ def origins(url: str, day: date | None = None) -> tuple[AbstractFileSystem, list
     except (ValueError, ImportError) as error:
         raise NotConfigured(f"{redacted(url)} cannot be opened: {error}") from error
     try:
+        # Asked outright, as `exists`, `find` and `glob` may take a store that does not answer for an empty one.
+        with suppress(FileNotFoundError):
+            fs.info(path if not (magic := re.search(r"[*?\[]", path)) else path[: magic.start()].rpartition("/")[0])
         if any(c in path for c in "*?["):
             found = [p for p in fs.glob(path) if not fs.isdir(p)]
         elif fs.isdir(path):

@@ -7,7 +7,7 @@ import logging
 import shutil
 import uuid
 from collections.abc import Iterable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,7 +35,7 @@ def ingest_feed(settings: Settings, feed: str, day: date, report: Report = silen
     """Bring in what a feed says as of `day` and write the price book anew.
 
     A feed given as a folder of dated snapshots brings in all of them, each as known from the day in its name. A snapshot is
-    known from the start of the UTC day it arrived. Twice is the same as once. Raises `RetryLater` when an address cannot be
+    known from the end of the UTC day it arrived. Twice is the same as once. Raises `RetryLater` when an address cannot be
     reached and there is no earlier file, `StopTheLine` when a file is not what its format says.
     """
     if feed not in settings.feeds:
@@ -94,6 +94,11 @@ def ingest_landed_feed(settings: Settings, feed: str, format: str, report: Repor
     return counted
 
 
+def _known_from(landing_file: str) -> datetime:
+    """When a snapshot counts as known: the end of its day, as its date says no more, and nothing may be known early."""
+    return datetime.combine(landed_day(landing_file) + timedelta(days=1), datetime.min.time())
+
+
 def _read_snapshots(settings: Settings, lake: Lake, seen: Snapshot, feed: str, format: str, sql: str, todo: list[str], report: Report) -> int:
     table, promised = "core.price_quote", contract("core.price_quote")
     name = uuid.uuid4().hex
@@ -105,7 +110,7 @@ def _read_snapshots(settings: Settings, lake: Lake, seen: Snapshot, feed: str, f
             report(f"{feed}: reading {len(todo)} snapshots", None)
             con.register("_snapshot", pa.table({
                 "local": [str(p) for p in local], "landing_file": todo,
-                "quoted_at": pa.array([datetime.combine(landed_day(p), datetime.min.time()) for p in todo], pa.timestamp("us")),
+                "quoted_at": pa.array([_known_from(p) for p in todo], pa.timestamp("us")),
             }))
             con.execute("create schema if not exists staging")
             try:

@@ -152,17 +152,17 @@ def _local_path(settings: Settings, landing_file: str) -> Path | None:
 
 def _unpack(settings: Settings, raw: BinaryIO, name: str, size: int, target: Path) -> None:
     if name.endswith(".gz"):
-        reader = gzip.GzipFile(fileobj=raw)
+        chunks = _read(gzip.GzipFile(fileobj=raw))
     elif name.endswith(".zst"):
-        reader = zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(raw, read_across_frames=True)
+        chunks = _unzstd(raw)
     else:
-        reader = raw
+        chunks = _read(raw)
     # A log packs 5 to 50 times; small files are let off, as their headers weigh more.
     limit = min(settings.max_file_bytes, max(64 * 2**20, size * settings.max_expansion))
     count = 0
     try:
         with target.open("wb") as out:
-            while chunk := getattr(reader, "read1", reader.read)(CHUNK):
+            for chunk in chunks:
                 count += len(chunk)
                 if count > limit:
                     raise Unreadable(f"unpacks to more than {limit:,} bytes from {size:,}: taken for a bomb")
@@ -173,6 +173,26 @@ def _unpack(settings: Settings, raw: BinaryIO, name: str, size: int, target: Pat
             raise Unreadable(f"cannot be unpacked: {error}") from error
         with target.open("ab") as out:
             out.write(b"\n<truncated archive>\n")
+
+
+def _read(reader: BinaryIO) -> Iterator[bytes]:
+    while chunk := getattr(reader, "read1", reader.read)(CHUNK):
+        yield chunk
+
+
+def _unzstd(raw: BinaryIO) -> Iterator[bytes]:
+    """Unpacked bytes of one or more frames. Raises `EOFError` where the last one breaks off, which zstandard's reader does not."""
+    whole, frame = zstandard.ZstdDecompressor(max_window_size=2**31), None
+    # By little: each block of a few bytes may unpack to 128 KiB.
+    while packed := raw.read(2**12):
+        while packed:
+            frame = frame or whole.decompressobj()
+            yield frame.decompress(packed)
+            packed = frame.unused_data
+            if frame.eof:
+                frame = None
+    if frame:
+        raise EOFError("the last frame has no end")
 
 
 def _shape(path: Path) -> str:

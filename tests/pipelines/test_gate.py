@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from pipelines import gate
-from pipelines.contracts import Contract, contract, literal
+from pipelines.contracts import Contract, Promise, contract, literal
 from pipelines.engine import connect
 from pipelines.errors import PromiseBroken, StopTheLine
 from pipelines.settings import ROOT, Settings
@@ -260,6 +260,12 @@ def test_the_data_docs_show_promises_and_counts_of_refused_batches_too_and_no_co
         "http_status_real" in page and "HTTP has no others." in page for path, page in pages.items() if "day-21" in str(path)
     )
     assert not any(CANARY in text for text in [*pages.values(), *stored.values()])
+    assert not any("web-assets" in page or "dataContextId" in page for page in pages.values()), (
+        "no beacon when a page is looked at"
+    )
+    refused = next(page for path, page in pages.items() if "day-21" in str(path))
+    assert "1 broken" in refused
+    assert "100 broken" in refused
     successes = sorted(json.loads(text)["success"] for path, text in stored.items() if "validations" in str(path))
     assert successes == [False, True]
 
@@ -278,7 +284,10 @@ def test_only_the_latest_audits_of_a_table_are_kept_for_the_docs(settings, tmp_p
 def test_an_audit_is_quiet_keeps_to_its_folder_and_calls_nobody(tmp_path):
     """In a process of its own: cwd, HOME and the network are watched, and DuckDB stages while Great Expectations is imported."""
     path = staged(tmp_path, "('a', 'ok', 1, 'x', null)")
-    (tmp_path / "call.json").write_text(CALL.model_dump_json())
+    in_utc = Promise(
+        name="in_utc", sql="cast(timestamptz '2026-11-20 01:00:00+00' as date) = date '2026-11-20'", because="Days are UTC."
+    )
+    (tmp_path / "call.json").write_text(CALL.model_copy(update={"promises": (*CALL.promises, in_utc)}).model_dump_json())
     (tmp_path / "cwd").mkdir()
     code = f"""
 import pathlib, socket, sys, threading
@@ -299,7 +308,7 @@ gate.audit(Settings(home=pathlib.Path({str(tmp_path / "home")!r})), call, [{path
     run = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path / "cwd",
-        env={"HOME": str(tmp_path / "cwd"), "PATH": ""},
+        env={"HOME": str(tmp_path / "cwd"), "PATH": "", "TZ": "America/New_York"},
         capture_output=True,
         text=True,
         timeout=120,

@@ -38,30 +38,28 @@ series as materialized (
     where token_class is not null and price_usd_per_unit is not null and not starts_with(token_class, 'unknown:')
     group by price_key
 ),
-gap as (
+gap as materialized (
     -- series that some snapshot left out although it lists the model
-    select series.price_key, feed, feed_model
+    select series.price_key
     from series
     join listing using (feed, feed_model)
     where listing.quoted_at = series.first_quoted_at and statements != listings - listing_no + 1
 ),
-ending as (
+ending as materialized (
     -- the first snapshot of each such gap
     select last_said.price_key, listing.quoted_at
     from (
         select *, lead(listing_no) over (partition by price_key order by listing_no) as next_listing_no
         from (
-            select distinct gap.price_key, gap.feed, gap.feed_model, listing.listing_no
-            from gap
-            join core.price_quote as price_quote on price_quote.price_key = gap.price_key and price_quote.price_usd_per_unit is not null
-            join listing
-                on listing.feed = gap.feed and listing.feed_model = gap.feed_model and listing.quoted_at = price_quote.quoted_at
+            select distinct price_quote.price_key, listing.feed, listing.feed_model, listing.listing_no
+            from core.price_quote as price_quote
+            join listing using (feed, feed_model, quoted_at)
+            where price_quote.price_usd_per_unit is not null and price_quote.price_key in (select price_key from gap)
         ) as said
     ) as last_said
-    join listing
-        on listing.feed = last_said.feed and listing.feed_model = last_said.feed_model
-        and listing.listing_no = last_said.listing_no + 1
-    where next_listing_no is null or next_listing_no > last_said.listing_no + 1
+    join listing using (feed, feed_model)
+    where listing.listing_no = last_said.listing_no + 1
+        and (next_listing_no is null or next_listing_no > last_said.listing_no + 1)
 ),
 good as (
     select price_key, quoted_at, valid_from, valid_to, price_usd_per_unit, landing_file
