@@ -123,15 +123,15 @@ def unaccounted(settings: Settings) -> list[tuple]:
     )
 
 
-def crash_at(n: int, *, after: bool) -> None:
-    """Make this process die, as by kill -9, at the n-th change of the warehouse from now: before or after it happens.
+CHANGES = ("commit", "strike", "publish_views")
 
-    Changes are commits, announcements struck, files uploaded and views published.
-    """
+
+def crash_at(n: int, *, after: bool, changes: Iterable[str] = CHANGES) -> None:
+    """Make this process die, as by kill -9, at the n-th change of the warehouse from now: before or after it happens."""
     left = n
 
     def mortal(method: Callable) -> Callable:
-        def done(*args: Any, **given: Any) -> Any:
+        def changed(*args: Any, **given: Any) -> Any:
             nonlocal left
             left -= 1
             if left == 0 and not after:
@@ -141,16 +141,22 @@ def crash_at(n: int, *, after: bool) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             return result
 
-        return done
+        return changed
 
-    for name in ("commit", "strike", "upload", "publish_views"):
+    for name in changes:
         setattr(Lake, name, mortal(getattr(Lake, name)))
 
 
-def crashed_run(settings: Settings, n: int, after: bool) -> None:
-    """`run`, but for a crash at the n-th change."""
+def crashed_ingest(settings: Settings, n: int, after: bool) -> None:
+    """Ingest `app`, but for a crash at the n-th change."""
     crash_at(n, after=after)
-    run(settings)
+    ingest_source(settings, "app", DAY)
+
+
+def crashed_build(settings: Settings, n: int, after: bool) -> None:
+    """Build all marts, but for a crash at the n-th change."""
+    crash_at(n, after=after)
+    build_all(settings)
 
 
 @contextmanager

@@ -155,8 +155,13 @@ quoted as (
     -- {"hours_utc": "16:30-00:30", "input_cost_per_token": ..} or the rates under "rates", the hours under "windows"
     select
         landing_file, feed_model, part.key as field, part.value, entry_no, field_no + part.id as field_no, 0 as nesting, 0 as floor_tokens,
-        'off peak ' || coalesce(field.value ->> '$.hours_utc', '') || coalesce(field.value ->> '$.windows', '')
-        || coalesce(' ' || (field.value ->> '$.weekday_timezone'), '') as condition
+        -- Plain hours read as genai-prices' times of day do, which call_cost can apply; windows by weekday are kept as they are.
+        case
+            when field.value ->> '$.windows' is null and regexp_full_match(field.value ->> '$.hours_utc', '[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}')
+                then 'daily ' || replace(field.value ->> '$.hours_utc', '-', ':00+00:00-') || ':00+00:00'
+            else 'off peak ' || coalesce(field.value ->> '$.hours_utc', '') || coalesce(field.value ->> '$.windows', '')
+                || coalesce(' ' || (field.value ->> '$.weekday_timezone'), '')
+        end as condition
     from field,
         json_each(coalesce(json_extract(field.value, '$.rates'), field.value)) as part
     where field.field = 'off_peak_pricing' and field.type = 'OBJECT' and contains(part.key, 'cost')

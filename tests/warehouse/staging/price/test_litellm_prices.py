@@ -140,7 +140,7 @@ def test_a_flat_price_comes_before_the_first_tier():
 def test_off_peak_prices_are_conditional(block):
     assert prices({"input_cost_per_token": 1e-6, "off_peak_pricing": block}) == {
         ("input_uncached", "standard", 0, None, None): Decimal("0.000001"),
-        ("input_uncached", "standard", 0, None, "off peak 16:30-00:30"): Decimal("0.0000005"),
+        ("input_uncached", "standard", 0, None, "daily 16:30:00+00:00-00:30:00+00:00"): Decimal("0.0000005"),
     }
 
 
