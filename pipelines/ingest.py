@@ -324,16 +324,16 @@ def _count(
     }))
     lake.attach(con, "core.landing_file")
     con.execute(
-        f"""create or replace temp table _before as select landing_file, kept_count, superseded_count from core.landing_file
+        f"""create or replace temp table _before as select landing_file, kept_count, superseded_count, reported_cost_usd from core.landing_file
         where target_table = {literal(table)} and landing_file in (select landing_file from _file_facts)"""
     )
-    con.execute("create or replace temp table _there as select null::varchar as landing_file, 0 as n where false")
+    cost = "reported_cost_usd" if "reported_cost_usd" in promised.names else "null"
+    con.execute("create or replace temp table _there as select null::varchar as landing_file, 0 as n, 0 as cost where false")
     if seen.files and con.execute("select count(*) from _before").fetchone()[0]:
         con.execute(
-            f"""create or replace temp table _there as select landing_file, count(*) as n from {parquet_list(e.path for e in seen.files)}
+            f"""create or replace temp table _there as select landing_file, count(*) as n, sum({cost}) as cost from {parquet_list(e.path for e in seen.files)}
             where landing_file in (select landing_file from _before) group by 1"""
         )
-    cost = "reported_cost_usd" if "reported_cost_usd" in promised.names else "null"
     ledger = write(
         con, folder / "ledger.parquet",
         f"""select {", ".join(contract("core.landing_file").typed())} from (with record as (
@@ -347,7 +347,8 @@ def _count(
             -- Rows of files outside this batch that lost: told once, beside the first file of the batch.
             select count(*) as n from lost where landing_file not in (select landing_file from _file_facts)
         ), gone as (
-            select landing_file, kept_count - coalesce(n, 0) as gone, superseded_count as superseded_before
+            select landing_file, kept_count - coalesce(n, 0) as gone, superseded_count as superseded_before,
+                reported_cost_usd - coalesce(cost, 0) as gone_cost
             from _before left join _there using (landing_file)
         )
         select f.landing_file, {literal(table)} as target_table, {literal(source)} as source, {literal(format)} as source_format,
@@ -359,7 +360,7 @@ def _count(
             case when f.landing_file = (select min(landing_file) from _file_facts) then (select n from superseded) else 0 end
                 + coalesce(superseded_before, 0) - (coalesce(gone, 0) - kept_before) as superseded_count,
             coalesce(bad, 0) + coalesce(lines, 0) as quarantined_count,
-            cast(coalesce(cost, 0) as decimal(38, 12)) as reported_cost_usd
+            cast(coalesce(cost, 0) + case when kept_before > 0 then gone_cost else 0 end as decimal(38, 12)) as reported_cost_usd
         from (
             select *, least(coalesce(gone, 0), coalesce(duplicate, 0)) as kept_before
             from _file_facts left join record using (landing_file) left join bad_line using (landing_file) left join gone using (landing_file)) f)""",

@@ -1,0 +1,94 @@
+"""Is anything lost or doubled when the pipeline is killed anywhere?
+
+    python -m tests.benchmarks.kill9 [--kills 200] [--in-a-row 10] [--seed 1]
+
+Draws logs with duplicates, newer versions, late and broken lines, and takes them in and builds the marts once undisturbed.
+Then, in fresh warehouses, kills the same work with SIGKILL at random times, several times in a row, lets it run to the end,
+and compares every table with the undisturbed one by a hash of its ordered content. Exits with 1 when any differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from pipelines.settings import Settings
+from tests.support.lakehouse import call, hashes, log, priced, run, started, unaccounted, warehouse
+
+
+def draw(folder: Path) -> None:
+    """Two files that repeat, correct and contradict each other, with lines that must be refused."""
+    first = [call(f"c{n}", at=f"2026-11-{18 + n % 3}T0{n % 10}:00:00Z", said="x" * (n % 300)) for n in range(400)]
+    newer = [call(f"c{n}", at=f"2026-11-{18 + n % 3}T0{n % 10}:00:00Z", seconds=9.0) for n in range(0, 400, 7)]
+    log(folder / "a.jsonl", [*first, "{broken", "", call("early", at="1970-01-01T00:00:00Z"), *first[:40]])
+    log(folder / "b.jsonl", [*newer, *first[100:150], call("late", at="2026-11-10T00:00:00Z"), b"\xff\xfe"])
+
+
+def work(home: Path, logs: Path) -> None:
+    run(settings_of(home, logs))
+
+
+def settings_of(home: Path, logs: Path) -> Settings:
+    return priced(warehouse(home, logs), home.parent / "feed")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--kills", type=int, default=200)
+    options.add_argument("--in-a-row", type=int, default=10)
+    options.add_argument("--seed", type=int, default=1)
+    given = options.parse_args()
+    sys.exit(prove(given.kills, given.in_a_row, given.seed))
+
+
+def prove(kills: int, in_a_row: int, seed: int) -> int:
+    """Kill `kills` times; returns how many warehouses came out different."""
+    from pipelines.prices import ingest_feed
+    from tests.support.lakehouse import DAY
+
+    chance = random.Random(seed)
+    folder = Path(tempfile.mkdtemp(prefix="kill9-"))
+    try:
+        draw(folder / "logs")
+        calm = settings_of(folder / "calm" / "home", folder / "logs")
+        ingest_feed(calm, "litellm", DAY)
+        with started(work, calm.home, folder / "logs") as process:
+            since = time.monotonic()
+            process.join()
+            whole = time.monotonic() - since
+        expected = hashes(calm)
+        print(f"undisturbed: {whole:.1f} s, {sum(n for n, _ in expected.values()):,} rows in {len(expected)} tables", flush=True)
+        done = different = rounds = 0
+        while done < kills:
+            rounds += 1
+            home = folder / f"round-{rounds}" / "home"
+            ingest_feed(settings_of(home, folder / "logs"), "litellm", DAY)
+            hit = 0
+            while hit < min(in_a_row, kills - done):
+                with started(work, home, folder / "logs") as process:
+                    process.join(chance.uniform(0, whole))
+                    if not process.is_alive():
+                        break
+                hit += 1
+            done += hit
+            with started(work, home, folder / "logs") as process:
+                process.join()
+            found = hashes(settings_of(home, folder / "logs"))
+            wrong = sorted(t for t in expected.keys() | found.keys() if expected.get(t) != found.get(t))
+            left_over = unaccounted(settings_of(home, folder / "logs"))
+            different += bool(wrong or left_over)
+            print(f"{done} kills in mid-work: {', '.join(wrong) or 'all tables equal'} {left_over or ''}", flush=True)
+            shutil.rmtree(home.parent)
+        print(f"{done} kills, {different} warehouses different")
+        return int(different > 0)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,346 @@
+"""Files in, whatever is in them and however they come → every record a row, a duplicate, or in quarantine with its reason."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import logging
+import random
+import resource
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import FlywheelError, RetryLater, SourceUnreadable, StopTheLine
+from pipelines.gate import data_docs
+from pipelines.ingest import ingest_landed, ingest_source
+from pipelines.lake import Lake
+from pipelines.settings import Source
+from tests.benchmarks import writers
+from tests.support.lakehouse import (
+    DAY, LINEAGE, ask, call, crashed_ingest, hashes, lines, log, processes, run, started, unaccounted, warehouse,
+)  # fmt: skip
+
+CORE = ("core.inference", "core.inference_content")
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+def spoilt(id: str, key: str, text: str) -> str:
+    """A line with a value written as it stands."""
+    return json.dumps(call(id) | {key: "@"}).replace('"@"', text)
+
+
+# File → bytes; ids that are kept; quarantined lines with a word of their promises or reason.
+HOSTILE: dict[str, tuple[bytes, set[str], dict[int, str]]] = {
+    "truncated.jsonl.gz": (
+        gzip.compress(lines(call(f"t{n}", said=hashlib.sha512(b"%d" % n).hexdigest() * 2) for n in range(200)))[:-5000],
+        {"t0", "t1", "t2"}, {},
+    ),
+    "garbage.jsonl.gz": (b"\x1f\x8bnot gzip at all", set(), {1: "cannot be unpacked"}),
+    "bomb.jsonl.gz": (gzip.compress(b"0" * 80 * 2**20), set(), {1: "taken for a bomb"}),
+    "long.jsonl": (
+        lines([call("l1"), '{"id": "' + "y" * 100 * 2**20 + '"}', call("l2")]), {"l1", "l2"}, {2: "line of more than 16,777,216 bytes"},
+    ),
+    "deep.jsonl": (lines([spoilt("deep", "messages", DEEP), spoilt("deep2", "unread", DEEP), call("d3")]), {"deep", "deep2", "d3"}, {}),
+    "twice.jsonl": (
+        lines([spoilt("k1", "model", '"gpt-4o", "model": "gpt-5"'), spoilt("k2", "unread", '1, "unread": 2')]), {"k2"}, {1: "a key given twice"},
+    ),
+    "numbers.jsonl": (
+        lines([spoilt(f"n{n}", key, text) for n, (key, text) in enumerate([
+            ("prompt_tokens", "NaN"), ("response_cost", "Infinity"), ("startTime", "-1e30"), ("endTime", "1e300"), ("startTime", "-Infinity"),
+            ("prompt_tokens", "-5"), ("response_cost", "-1"), ("prompt_tokens", "9" * 40), ("completion_tokens", '"many"')])]),
+        set(), {n: "" for n in range(1, 10)},
+    ),
+    "years.jsonl": (
+        lines([call("y1", at="1970-01-01T00:00:00Z"), call("y2", at="2999-01-01T00:00:00Z"), spoilt("y3", "startTime", '"0001-01-01T00:00:00Z"')]),
+        set(), {1: "started_not_before_time", 2: "started_not_after_landing", 3: "started_not_before_time"},
+    ),
+    "ids.jsonl": (
+        lines([call("'; drop table core.inference; --"), call("../../etc/passwd"), call("%2e%2e/\\..\\"), call('"} or 1=1'), call("🎉"),
+               call("nul\x00"), call("x" * 5000), call(""), call("line\nbreak")]),
+        {"'; drop table core.inference; --", "../../etc/passwd", "%2e%2e/\\..\\", '"} or 1=1', "🎉"},
+        {6: "inference_id_plain", 7: "inference_id_plain", 8: "inference_id", 9: "inference_id_plain"},
+    ),
+    "names.jsonl": (
+        lines([call("m1", model="../../x' or '1'='1"), call("m2", metadata={"user_api_key_team_id": "=cmd|' /C calc'!A0"}), call("m3", said="a\x00b")]),
+        {"m1", "m2", "m3"}, {},
+    ),
+    "surrogates.jsonl": (lines(['{"id": "\\ud800"}', call("s1")]), {"s1"}, {1: "no valid JSON"}),
+    "encoding.jsonl": (lines([call("e1"), b'{"id": "\xff\xfe"}', b'{"id": "\x00"}', call("e2")]), {"e1", "e2"}, {2: "UTF-8", 3: "NUL"}),
+    "bom.jsonl": (b"\xef\xbb\xbf" + lines([call("b1"), call("b2")]), {"b1", "b2"}, {}),
+    "crlf.jsonl": (lines([call("c1"), call("c2")]).replace(b"\n", b"\r\n"), {"c1", "c2"}, {}),
+    "blank.jsonl": (b"\n\n" + lines([call("w1")]) + b"  \n" + lines([call("w2"), "{"]), {"w1", "w2"}, {6: "no valid JSON"}),
+    "empty.jsonl": (b"", set(), {}),
+    "white.jsonl": (b" \n\n\t\n", set(), {}),
+    "text.jsonl": (b"hello\nworld\n", set(), {1: "no valid JSON", 2: "no valid JSON"}),
+    "page.jsonl": (b"<html>\n<body>502</body>\n", set(), {1: "no valid JSON", 2: "no valid JSON"}),
+    "scalars.jsonl": (lines([call("v1"), "1", "null", '"x"', "[]", "{}"]), {"v1"}, {2: "object", 3: "object", 4: "object", 5: "object", 6: "given"}),
+    "array.json": (json.dumps([call("a1"), 5, call("a2"), None]).encode(), {"a1", "a2"}, {2: "no JSON object", 4: "no JSON object"}),
+    "arrays.jsonl": (lines(["[1, 2]", call("r1")]), {"r1"}, {1: "no JSON object"}),
+    "pretty.json": (b"\n".join(json.dumps(call(id), indent=2).encode() for id in ("p1", "p2")), {"p1", "p2"}, {}),
+    "cut.json": (json.dumps(call("cut"), indent=2).encode()[:-40], set(), {1: "no readable JSON"}),
+    "types.jsonl": (
+        lines([call("o1", metadata="x"), call("o2", messages=3), call("o3", response=[1]), call("o4", metadata=[[]]),
+               call("o5", prompt_tokens={}), call("o6", startTime=[1])]),
+        {"o1", "o2", "o3", "o4"}, {6: "startTime cannot be read"},
+    ),
+}  # fmt: skip
+
+
+def landed(name: str) -> str:
+    raw = HOSTILE[name][0]
+    return f"app/day={DAY}/{hashlib.sha256(raw).hexdigest()}{name[name.index('.'):]}"
+
+
+def ingest_and_weigh(settings, out: Path) -> None:
+    ingest_source(settings, "app", DAY)
+    out.write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """All hostile files, taken in in one run of a process of its own, so that a crash or its memory is seen."""
+    folder = tmp_path_factory.mktemp("hostile")
+    for name, (raw, _, _) in HOSTILE.items():
+        log(folder / "logs" / name, raw)
+    settings = warehouse(folder / "home")
+    with started(ingest_and_weigh, settings, folder / "bytes") as process:
+        process.join()
+    assert process.exitcode == 0
+    return settings
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_input_costs_no_good_line(hostile, name):
+    _, kept, refused = HOSTILE[name]
+    found = {row[0].removeprefix("litellm:") for row in ask(hostile, f"select inference_id from core.inference where landing_file = '{landed(name)}'")}
+    reasons = dict(ask(hostile, f"select landing_line, promises || ' ' || reason from core.quarantine where landing_file = '{landed(name)}'"))
+    if name == "truncated.jsonl.gz":
+        assert kept <= found
+        assert {text for text in reasons.values()} <= {"readable archive ends in the middle", "readable no valid JSON"}
+        assert "readable archive ends in the middle" in reasons.values()
+        return
+    assert found == kept
+    if name != "types.jsonl":
+        assert set(reasons) == set(refused)
+    for line, word in refused.items():
+        assert word in reasons[line]
+
+
+def test_every_line_is_accounted_for(hostile):
+    assert unaccounted(hostile) == []
+    assert ask(hostile, "select count(*) from core.landing_file") == [(len({raw for raw, _, _ in HOSTILE.values()}),)]
+
+
+def test_memory_is_bounded(hostile):
+    assert int((hostile.home.parent / "bytes").read_text()) < 1.5 * 2**30
+
+
+def drawn() -> tuple[list[dict], dict[str, str]]:
+    """Calls of which some come again in later versions, shuffled; and what was said last in each."""
+    chance, calls, last = random.Random(7), [], {}
+    for n in range(40):
+        for version in range(1 + n % 3):
+            calls.append(call(f"c{n}", at=f"2026-11-{16 + n % 4}T10:00:00Z", seconds=1 + version, said=f"{n} version {version}"))
+            last[f"litellm:c{n}"] = f"{n} version {version}"
+    chance.shuffle(calls)
+    return calls, last
+
+
+ARRIVALS = {
+    "tidy": lambda calls: [(DAY, calls)],
+    "the same file twice, on other days": lambda calls: [(DAY, calls), (date(2026, 11, 24), [*calls, *calls])],
+    "shuffled": lambda calls: [(DAY, random.Random(1).sample(calls, len(calls)))],
+    "late by days, in parts": lambda calls: [(date(2026, 11, 20 + n), calls[n::3]) for n in range(3)],
+    "newest version first": lambda calls: [
+        (DAY, [c for c in calls if c["endTime"] - c["startTime"] > 2]), (DAY, [c for c in calls if c["endTime"] - c["startTime"] <= 2]), (DAY, calls[:9]),
+    ],
+    "oldest version first": lambda calls: [(DAY, sorted(calls, key=lambda c: c["endTime"])[:30]), (DAY, calls)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arrival", ARRIVALS)
+def test_however_calls_arrive_the_last_version_is_held_once(tmp_path, arrival):
+    calls, last = drawn()
+    settings = warehouse(tmp_path / "home")
+    for n, (day, part) in enumerate(ARRIVALS[arrival](calls)):
+        log(tmp_path / f"logs/{n}.jsonl", part)
+        ingest_source(settings, "app", day)
+    assert unaccounted(settings) == []
+    assert dict(ask(settings, "select inference_id, input_messages::json ->> '$[0].content' from core.inference_content")) == last
+    seconds = "date_diff('second', started_at, finished_at)"
+    assert dict(ask(settings, f"select inference_id, {seconds} from core.inference")) == {k: int(v[-1]) + 1 for k, v in last.items()}
+
+
+def test_taking_in_again_what_was_superseded_keeps_the_ledger_straight(tmp_path):
+    settings = warehouse(tmp_path / "home")
+    for n in range(2):
+        log(tmp_path / f"logs/{n}.jsonl", [call("same", seconds=1 + n), call(f"other{n}"), "{"])
+        ingest_source(settings, "app", DAY)
+    before = hashes(settings, without=LINEAGE)
+    files = [row[0] for row in ask(settings, "select landing_file from core.landing_file order by 1")]
+    for again in ([files[0]], [files[1]], files):
+        ingest_landed(settings, "app", "litellm", only=again)
+        assert unaccounted(settings) == []
+    after = hashes(settings, without=LINEAGE)
+    assert [after[t] for t in (*CORE, "core.quarantine", "core.landing_file")] == [before[t] for t in (*CORE, "core.quarantine", "core.landing_file")]
+
+
+def test_nothing_new_changes_nothing(tmp_path):
+    settings = warehouse(tmp_path / "home")
+    log(tmp_path / "logs/a.jsonl", [call("a"), "{"])
+    ingest_source(settings, "app", DAY)
+    before, snapshots = hashes(settings), {t: Lake(settings).snapshot(t).id for t in CORE}
+    (report,) = ingest_source(settings, "app", date(2026, 11, 22))
+    assert (report.files, report.rows_in) == (0, 0)
+    assert hashes(settings) == before
+    assert {t: Lake(settings).snapshot(t).id for t in CORE} == snapshots
+
+
+def test_processes_that_ingest_overlapping_files_at_once_repeat_and_lose_nothing(tmp_path):
+    logs = writers.overlapping(tmp_path / "logs", 4, 24)
+    settings, alone = warehouse(tmp_path / "home", logs), warehouse(tmp_path / "alone", logs)
+    assert writers.together(4, writers.take_in, settings, logs) == 0
+    ingest_source(alone, "app", DAY)
+    assert hashes(settings, CORE, LINEAGE) == hashes(alone, CORE, LINEAGE)
+    assert unaccounted(settings) == []
+
+
+def test_killed_at_any_time(tmp_path):
+    """Killed again and again after a random time, and run to the end: the same as never killed."""
+    log(tmp_path / "logs/a.jsonl", [*(call(f"c{n}", at=f"2026-11-{16 + n % 3}T10:00:00Z") for n in range(60)), "{broken", call("c0", at="2026-11-16T10:00:00Z")])
+    undisturbed, killed, chance = warehouse(tmp_path / "whole"), warehouse(tmp_path / "home"), random.Random(3)
+    ingest_source(undisturbed, "app", DAY)
+    for n in range(3):
+        with started(ingest_source, killed, "app", DAY) as process:
+            process.join((n + chance.random()) * 0.5)
+    ingest_source(killed, "app", DAY)
+    assert hashes(killed) == hashes(undisturbed)
+    assert unaccounted(killed) == []
+
+
+def full_disk(settings, limit: int, out: Path) -> None:
+    """Ingest and build where no file may grow beyond `limit` bytes; what is raised goes to `out`."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        run(settings)
+    except FlywheelError as error:
+        told = f"{type(error).__name__}: {error}"
+    except BaseException as error:
+        told = f"not ours: {type(error).__name__}: {error}"
+    else:
+        told = "nothing"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    out.write_text(told)
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_half_visible(tmp_path):
+    log(tmp_path / "logs/a.jsonl", [*(call(f"c{n}", at=f"2026-11-{16 + n % 3}T10:00:00Z") for n in range(60)), "{broken"])
+    settings, undisturbed = warehouse(tmp_path / "home"), warehouse(tmp_path / "whole")
+    run(undisturbed)
+    told = []
+    for limit in (2_000, 24_000, 50_000, 100_000):
+        with started(full_disk, settings, limit, tmp_path / "told") as process:
+            process.join()
+        assert process.exitcode == 0
+        told.append((tmp_path / "told").read_text())
+        if settings.views.exists():
+            assert ask(settings, "select count(*) from core.inference") in ([(0,)], [(60,)])
+    assert all(text.startswith("RetryLater: ") for text in told), told
+    run(settings)
+    assert hashes(settings) == hashes(undisturbed)
+
+
+def user_format(folder: Path, tokens: str) -> Path:
+    """A user's format that reads lines of {id, at, tokens}."""
+    path = folder / "inference" / "mine.sql"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"""
+        select landing_file, 'mine:' || id as inference_id, cast("at" as timestamp) as started_at, 'ok' as status, 'gpt-4o' as request_model,
+            unreadable('tokens', tokens, {tokens}) as unreadable, {tokens} as input_uncached_tokens, said as input_messages
+        from read_json($files, format = 'newline_delimited', filename = 'landing_file',
+            columns = {{id: 'VARCHAR', "at": 'VARCHAR', tokens: 'VARCHAR', said: 'VARCHAR'}})""")  # fmt: skip
+    return folder
+
+
+def own(id: str, tokens: str = "5", **other: str) -> str:
+    return json.dumps({"id": id, "at": "2026-11-20 10:00:00", "tokens": tokens, "said": "hi"} | other)
+
+
+def test_replay_after_the_select_was_mended(tmp_path):
+    log(tmp_path / "logs/a.jsonl", [own("a"), own("b", "7 tokens"), own("c", "none at all"), "{"])
+    settings = warehouse(tmp_path / "home", format="mine", user_formats=user_format(tmp_path / "formats", "as_count(tokens)"))
+    ingest_source(settings, "app", DAY)
+    assert ask(settings, "select row_key, reason from core.quarantine order by landing_line") == [
+        ("mine:b", "tokens cannot be read"), ("mine:c", "tokens cannot be read"), (None, "no valid JSON"),
+    ]  # fmt: skip
+    user_format(tmp_path / "formats", "as_count(replace(tokens, ' tokens', ''))")
+    files = [row[0] for row in ask(settings, "select distinct landing_file from core.quarantine")]
+    (report,) = ingest_landed(settings, "app", "mine", only=files)
+    assert (report.rows_in, report.kept, report.duplicate, report.quarantined) == (4, 2, 0, 2)
+    assert ask(settings, "select inference_id, input_uncached_tokens from core.inference order by 1") == [("mine:a", 5), ("mine:b", 7)]
+    assert ask(settings, "select row_key from core.quarantine order by landing_line") == [("mine:c",), (None,)]
+    assert unaccounted(settings) == []
+
+
+CANARY = "canary-4711"
+
+
+def test_no_prompt_and_no_secret_is_told(tmp_path, caplog, capfd):
+    """What was said is in landing and in core.inference_content, a key of ours nowhere."""
+    caplog.set_level(logging.DEBUG)
+    log(tmp_path / "logs/a.jsonl", [
+        call("a", said=CANARY), call("b", said=CANARY, prompt_tokens=-1), '{"id": "cut", "messages": "' + CANARY,
+        call("c", model=f"{CANARY} " * 40, response=None), call("d", startTime=CANARY), call("e", prompt_tokens=CANARY), call("f", response_cost=CANARY),
+        call("g", error_str=CANARY, status="failure"), json.dumps(CANARY), call("h", metadata={"user_api_key_user_id": f"someone@{CANARY}.example"}),
+    ])  # fmt: skip
+    settings = warehouse(tmp_path / "home", pseudonym_key=f"key-{CANARY}")
+    run(settings)
+    data_docs(settings)
+    told = caplog.text + "".join(capfd.readouterr())
+    assert ask(settings, f"select inference_id from core.inference_content where input_messages like '%{CANARY}%'") == [("litellm:a",)]
+    for table in ("core.inference", "core.quarantine", "core.gate_result", "core.landing_file", "marts.call_cost"):
+        assert ask(settings, f"select count(*) from {table} t where cast(t as varchar) like '%{CANARY}%'") == [(0,)], table
+    for path in settings.home.rglob("*"):
+        if path.is_file() and "landing/" not in str(path) and "inference_content/data" not in str(path):
+            assert CANARY.encode() not in path.read_bytes(), path
+    for entry in Lake(settings).snapshot("core.inference_content").files:
+        assert CANARY not in str(entry.data_file.upper_bounds) + str(entry.data_file.lower_bounds)
+    assert CANARY not in told
+
+
+@pytest.mark.parametrize(
+    ("tokens", "error", "says"),
+    [("cast(tokens as bigint)", SourceUnreadable, "does not fit its type"), ("nothing", StopTheLine, "does not run")],
+)  # fmt: skip
+def test_a_select_that_fails_is_named_and_quotes_nobody(tmp_path, tokens, error, says):
+    log(tmp_path / "logs/a.jsonl", [own("a", CANARY, said=CANARY)])
+    settings = warehouse(tmp_path / "home", format="mine", user_formats=user_format(tmp_path / "formats", tokens))
+    with pytest.raises(error, match=says) as raised:
+        ingest_source(settings, "app", DAY)
+    assert "mine.sql" in str(raised.value)
+    assert CANARY not in str(raised.value)
+
+
+def test_a_source_that_is_not_there_is_no_empty_source(tmp_path):
+    settings = warehouse(tmp_path / "home")
+    with pytest.raises(FlywheelError, match="there is nothing at"):
+        ingest_source(settings, "app", DAY)
+    settings.sources["app"] = Source(url=str(tmp_path / "logs"), format="nothing")
+    log(tmp_path / "logs/a.jsonl", [call("a")])
+    with pytest.raises(StopTheLine, match="no format named 'nothing'"):
+        ingest_source(settings, "app", DAY)
+
+
+def test_landing_that_lost_a_file_is_told(tmp_path):
+    settings = warehouse(tmp_path / "home")
+    log(tmp_path / "logs/a.jsonl", [call("a")])
+    ingest_source(settings, "app", DAY)
+    (path,) = (settings.home / "landing/app").rglob("*.jsonl")
+    path.rename(tmp_path / "aside")
+    path.mkdir()
+    with pytest.raises(RetryLater, match="in landing cannot be read"):
+        ingest_landed(settings, "app", "litellm", only=[f"app/day={DAY}/{path.name}"])
+    assert ask(settings, "select count(*) from core.inference") == [(1,)]
