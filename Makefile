@@ -29,8 +29,8 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(not ((3, 11) <= v < (3, 14)) and f"Python 3.11, 3.12 or 3.13 is needed, this is {v.major}.{v.minor}; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	@echo "Setting up $(VENV) (once; takes a minute or two) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip setuptools wheel
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --group test --editable .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt pip setuptools wheel
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt --group test --editable .
 	@touch $@
 
 clean:

@@ -34,9 +34,9 @@ TRY = (
 )
 
 SPEND = """
-select provider_name, model_name, sum(call_count) as calls, sum(input_tokens) as input_tokens, sum(output_tokens) as output_tokens,
-    sum(list_cost_usd) as list_cost_usd, sum(reported_cost_usd) as reported_cost_usd, sum(unpriced_count) as unpriced
-from marts.spend_daily group by all order by list_cost_usd desc nulls last, calls desc limit 12
+select provider_name as provider, model_name as model, sum(call_count) as calls, sum(input_tokens) / 1e6 as input_mtok, sum(output_tokens) / 1e6 as output_mtok,
+    sum(list_cost_usd) as list_usd, sum(reported_cost_usd) as reported_usd
+from marts.spend_daily group by all order by list_usd desc nulls last, calls desc limit 12
 """
 
 # The same model at another provider or in another tier, with the token mix of the calls that were made.
@@ -67,7 +67,7 @@ offer as (
         + coalesce(used.cache_write, 0) * coalesce(sheet.cache_write, sheet.input_uncached) + coalesce(used.output, 0) * sheet.output as would_cost_usd
     from used join sheet using (model_name)
 )
-select model_name, provider_name, list_cost_usd, at_provider, at_tier, would_cost_usd
+select model_name as model, provider_name as provider, list_cost_usd as list_usd, at_provider, at_tier, would_cost_usd
 from (
     select *, row_number() over (partition by model_name, provider_name, at_tier = 'standard' order by would_cost_usd, at_provider) as place
     from (
@@ -76,7 +76,7 @@ from (
     ) as cheaper
 ) as ranked
 where place = 1
-order by list_cost_usd desc, would_cost_usd
+order by list_usd desc, would_cost_usd
 """
 
 REFUSED = """
@@ -119,10 +119,12 @@ def table_of(
     names: list[str], rows: list[tuple], title: str | None = None, headings: Callable[[str], str] = str
 ) -> Table:
     """Rows as a table for the terminal: numbers to the right, money with a sensible number of digits."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for n, name in enumerate(names):
         numeric = any(isinstance(row[n], int | float) or hasattr(row[n], "as_tuple") for row in rows)
-        table.add_column(headings(name), justify="right" if numeric else "left", overflow="fold")
+        # A number is never broken over lines; names may be.
+        least = max((len(_cell(name, row[n])) for row in rows if row[n] is not None), default=1) if numeric else None
+        table.add_column(headings(name), justify="right" if numeric else "left", min_width=least, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(name, value) for name, value in zip(names, row, strict=True)))
     return table
@@ -138,5 +140,5 @@ def _cell(name: str, value: object) -> str:
     if name.endswith("_usd"):
         return f"{value:,.2f}" if abs(value) >= 1 else f"{value:,.6f}"
     if isinstance(value, float):
-        return f"{value:,.4g}"
+        return f"{value:,.2f}" if name.endswith("_mtok") else f"{value:,.4g}"
     return escape(str(value))

@@ -51,7 +51,7 @@ def mart_order() -> list[str]:
     """All marts, each after those it reads."""
     marts = [name for name in tables() if name.startswith("marts.")]
     graph = {name: [r for r in contract(name).reads if r in marts] for name in marts}
-    return [name for name in TopologicalSorter(graph).static_order()]
+    return list(TopologicalSorter(graph).static_order())
 
 
 def build_all(settings: Settings, report: Report = silent) -> list[BuildReport]:

@@ -71,6 +71,7 @@ def ingest_source(settings: Settings, source: str, day: date, report: Report = s
     return ingest_landed(settings, source, where.format, report)
 
 
+@storage("landing")
 def land_source(settings: Settings, source: str, url: str, day: date, report: Report = silent) -> list[Landed]:
     """Land what is at `url`; files known to be taken in unchanged are not read again."""
     copied = 0

@@ -80,7 +80,7 @@ def storage(doing: str) -> Iterator[None]:
     """Full disks, broken connections and a catalog that does not answer, as `RetryLater`. Also a decorator."""
     try:
         yield
-    except (OSError, duckdb.IOException, OperationalError, sqlite3.OperationalError) as error:
+    except (OSError, duckdb.IOException, duckdb.FatalException, OperationalError, sqlite3.OperationalError) as error:
         # SQLAlchemy's own text would quote the statement with all its values.
         cause = error.orig if isinstance(error, OperationalError) else error
         raise RetryLater(f"{doing} stopped, as storage failed: {type(cause).__name__}: {cause}") from error
@@ -132,10 +132,8 @@ class Lake:
         try:
             found = self.catalog.load_table(name)
         except NoSuchTableError:
-            try:
+            with suppress(NamespaceAlreadyExistsError, IntegrityError):
                 self.catalog.create_namespace(namespace)
-            except (NamespaceAlreadyExistsError, IntegrityError):
-                pass
             try:
                 found = self.catalog.create_table(
                     name, _schema(promised), partition_spec=_partition_spec(promised), properties=_properties(promised)
@@ -290,6 +288,8 @@ class Lake:
                     con.execute(f"create schema if not exists {name.split('.')[0]}")
                     con.execute(view_sql(name, _columns(promised), [e.path for e in self.snapshot(name).files]))
                     con.execute(f"comment on view {name} is '{promised.sentence.replace(chr(39), chr(39) * 2)}'")
+                # Closing would write too, but keep silent about a full disk.
+                con.execute("checkpoint")
             fresh.replace(target)
         return target
 

@@ -31,6 +31,7 @@ BOOK = ("core.price_suspect", "core.price", "core.model")
 """What is written anew from all quotes."""
 
 
+@storage("prices")
 def ingest_feed(settings: Settings, feed: str, day: date, report: Report = silent) -> IngestReport:
     """Bring in what a feed says as of `day` and write the price book anew.
 

@@ -9,10 +9,10 @@ import time
 from datetime import timedelta
 
 import pytest
-from tests.dags.conftest import ROOT
 
 from pipelines.errors import PromiseBroken, RetryLater, StopTheLine
 from pipelines.local_run import BUILT_FROM, DAGS
+from tests.dags.conftest import ROOT
 
 FILES = sorted((ROOT / "dags").glob("*.py"))
 HEADINGS = ("**Reads**", "**Fills**", "**Re-run**", "**Broken?**")

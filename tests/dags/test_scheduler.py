@@ -7,10 +7,10 @@ from datetime import date, timedelta
 
 import duckdb
 import pytest
-from tests.dags.conftest import FIRST_DAY, FORMATS, Flywheel
 from rich.console import Console
 
 from pipelines.local_run import fill
+from tests.dags.conftest import FIRST_DAY, FORMATS, Flywheel
 
 pytestmark = pytest.mark.airflow
 
