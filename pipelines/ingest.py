@@ -28,7 +28,7 @@ from pipelines.follow import announcement, follow, recover, replacement, results
 from pipelines.lake import FileEntry, Lake, Snapshot, storage
 from pipelines.land import Landed, counted_lines, land, landed_day, landed_paths
 from pipelines.readable import readable
-from pipelines.settings import Settings
+from pipelines.settings import ROOT, Settings
 from pipelines.stage import CONTENT, Report, Staged, format_sql, reads_window, silent, stage, write_content, write_days
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,7 @@ def ingest_source(settings: Settings, source: str, day: date, report: Report = s
     Returns one report a target table. Raises `RetryLater` or `StopTheLine`; whatever was committed by then is whole.
     """
     where = settings.source(source)
+    _targets(settings, source, where.format)
     land_source(settings, source, where.url, day, report)
     return ingest_landed(settings, source, where.format, report)
 
@@ -92,10 +93,7 @@ def ingest_landed(
 
     Taking in twice leaves what taking in once leaves. Targets are those that the format has a select for.
     """
-    targets = [t for t in TARGETS if settings.staging_sql(t, format)]
-    if not targets:
-        known = sorted({p.stem for t in TARGETS for p in (settings.staging_sql(t, format) or Path("warehouse/staging/x")).parent.glob("*.sql")})
-        raise NotConfigured(f"no format named {format!r} for source {source}; formats: {', '.join(known) or _formats(settings)}")
+    targets = _targets(settings, source, format)
     threading.Thread(target=gate.warm, daemon=True).start()
     lake = Lake(settings)
     reports = []
@@ -116,10 +114,14 @@ def ingest_landed(
     return reports
 
 
-def _formats(settings: Settings) -> str:
-    from pipelines.settings import ROOT
-
-    return ", ".join(sorted({p.stem for t in TARGETS for p in (ROOT / "warehouse" / "staging" / t).glob("*.sql")}))
+def _targets(settings: Settings, source: str, format: str) -> list[str]:
+    """What a format has selects for."""
+    targets = [t for t in TARGETS if settings.staging_sql(t, format)]
+    if not targets:
+        folders = [ROOT / "warehouse" / "staging", *([settings.user_formats] if settings.user_formats else [])]
+        known = sorted({p.stem for folder in folders for t in TARGETS for p in (folder / t).glob("*.sql")})
+        raise NotConfigured(f"no format named {format!r} for source {source}; formats: {', '.join(known)}")
+    return targets
 
 
 def _batches(

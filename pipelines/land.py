@@ -29,6 +29,8 @@ CHUNK = 2**18
 """Bytes copied at a time: what fits the processor's cache. Writes of several MiB were measured three times slower here."""
 LONG_LINE = 8 * 2**20
 """A line beyond this is looked at more closely before DuckDB's reader is let near it."""
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+"""A source's name is a folder in landing."""
 SUFFIX = re.compile(r"(\.[a-z0-9]{1,10}){0,2}$")
 
 
@@ -133,6 +135,8 @@ def land(
     the bytes copied. With `each_day` the same bytes land again on another day: a price list that returns to what it was is
     news. Raises `RetryLater` when a read or write fails part-way; nothing half-copied is left visible.
     """
+    if not NAME.fullmatch(source):
+        raise NotConfigured(f"{source!r} is no name for a source: letters, digits, -, _ and . only, a letter or digit first")
     fs, paths = origins(url, day)
     landed: list[Landed] = []
     fresh: list[tuple] = []

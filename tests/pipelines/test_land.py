@@ -163,6 +163,13 @@ def test_what_a_url_stands_for(tmp_path):
         found("/{day}")
 
 
+@pytest.mark.parametrize("name", ["../elsewhere", "", ".hidden", "a/b", "a b", "*"])
+def test_a_source_cannot_land_elsewhere(settings, tmp_path, name):
+    path = write(tmp_path / "a.jsonl", b"{}\n")
+    with pytest.raises(NotConfigured, match="is no name for a source"):
+        land(settings, name, str(path), DAY)
+
+
 def test_no_secret_of_a_url_is_told():
     assert redacted("s3://key:secret@bucket/logs?sig=secret#secret") == "s3://bucket/logs"
     with pytest.raises(NotConfigured) as error:

@@ -22,8 +22,6 @@ from pipelines.settings import Settings, Source
 
 DAY = date(2026, 11, 20)
 LINEAGE = ("landing_file", "landing_line", "landed_day")
-RATES_USD_PER_MTOK = {"input_text": 2.5, "output_text": 10.0}
-"""What `priced` charges for the calls drawn by `call`."""
 
 processes = multiprocessing.get_context("forkserver")
 """Processes that start with the imports done, so that a kill at a random time hits work and not an import."""

@@ -1,0 +1,156 @@
+"""Build: calls and a small price book in → costed calls, daily spend and the reconciliation, day by day and whole or not at all."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from pipelines import build
+from pipelines.build import build_all, build_table, mart_order, stale_days
+from pipelines.errors import NotConfigured, PromiseBroken, StopTheLine
+from pipelines.ingest import ingest_source
+from pipelines.prices import ingest_feed
+from tests.support.lakehouse import DAY, ask, call, crashed_build, hashes, log, priced, started, unaccounted, warehouse
+
+FIRST, CUT = date(2026, 11, 10), date(2026, 11, 18)
+"""Days on which the price lists were fetched: gpt-4o costs 2.5 and 10 USD a million tokens, then 1 and 5."""
+CALLS = [
+    call("before", at="2026-11-08T09:00:00Z"),
+    call("old", at="2026-11-16T09:00:00Z"),
+    call("new", at="2026-11-20T09:00:00Z"),
+    call("failed", at="2026-11-20T10:00:00Z", status="failure", prompt_tokens=0, completion_tokens=0, response_cost=0),
+    call("house", at="2026-11-20T11:00:00Z", model="house-model", custom_llm_provider="our-own", response_cost=None),
+    call("refused", at="2026-11-20T12:00:00Z", prompt_tokens=-5),
+    call("new", at="2026-11-20T09:00:00Z"),
+]
+
+
+def brought_in(folder: Path) -> object:
+    """Calls and both price lists, nothing built yet."""
+    settings = warehouse(folder / "home")
+    log(folder / "logs/a.jsonl", [*CALLS, "{broken"])
+    ingest_feed(priced(settings, folder / "feed"), "litellm", FIRST)
+    ingest_feed(priced(settings, folder / "feed", input_text=1.0, output_text=5.0), "litellm", CUT)
+    ingest_source(settings, "app", DAY)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    settings = brought_in(tmp_path_factory.mktemp("build"))
+    build_all(settings)
+    return settings
+
+
+def test_calls_cost_what_the_list_said_when_they_were_made(built):
+    rows = ask(built, "select inference_id, list_cost_usd, cost_status, list_cost_then_usd, cost_status_then from marts.call_cost order by started_at")
+    dear, cheap = Decimal("0.00045"), Decimal("0.0002")
+    assert rows == [
+        # The first list we saw is carried back; but then we did not know it.
+        ("litellm:before", dear, "estimated", None, "unpriced"),
+        ("litellm:old", dear, "priced", dear, "priced"),
+        ("litellm:new", cheap, "priced", cheap, "priced"),
+        ("litellm:failed", Decimal(0), "priced", Decimal(0), "priced"),
+        ("litellm:house", None, "unpriced", None, "unpriced"),
+    ]
+
+
+def test_every_cost_can_be_traced_to_its_prices(built):
+    assert ask(
+        built,
+        """select distinct p.token_class, p.price_usd_per_unit * 1000000 from marts.call_cost c
+        join core.price p on list_contains(string_split(c.price_ids, ','), p.price_id) where c.inference_id = 'litellm:new' order by 1""",
+    ) == [("input_uncached", Decimal(1)), ("output_text", Decimal(5))]
+
+
+def test_daily_spend_is_the_sum_of_its_calls(built):
+    assert ask(
+        built,
+        """select usage_day, model_name, call_count, error_count, input_tokens, list_cost_usd, reported_cost_usd, priced_count, estimated_count, unpriced_count
+        from marts.spend_daily where model_name <> 'gpt-4o' or usage_day < '2026-11-20' order by 1""",
+    ) == [
+        (date(2026, 11, 8), "gpt-4o", 1, 0, 100, Decimal("0.00045"), Decimal("0.00045"), 0, 1, 0),
+        (date(2026, 11, 16), "gpt-4o", 1, 0, 100, Decimal("0.00045"), Decimal("0.00045"), 1, 0, 0),
+        (date(2026, 11, 20), "house-model", 1, 0, 100, None, None, 0, 0, 1),
+    ]
+    assert ask(built, "select sum(call_count), sum(list_cost_usd), sum(error_count) from marts.spend_daily") == ask(
+        built, "select count(*), sum(list_cost_usd), count(*) filter (status = 'error') from marts.call_cost"
+    )
+
+
+def test_sources_reconcile_with_the_warehouse(built):
+    assert unaccounted(built) == []
+    assert ask(
+        built,
+        """select line_count, record_count, duplicate_count, quarantined_count, expected_rows, row_count, row_difference, reported_cost_usd, list_cost_usd
+        from marts.reconciliation where source = 'app'""",
+    ) == [(8, 8, 1, 2, 5, 5, 0, Decimal("0.00135"), Decimal("0.0011"))]
+    assert ask(built, "select row_difference from marts.reconciliation where source = 'litellm'") == [(0,)]
+
+
+def test_marts_come_after_what_they_read():
+    order = mart_order()
+    assert order.index("marts.call_cost") < order.index("marts.spend_daily")
+    assert order.index("marts.call_cost") < order.index("marts.reconciliation")
+
+
+def test_only_days_with_other_calls_or_other_prices_are_built_again(tmp_path):
+    settings = brought_in(tmp_path)
+    build_all(settings)
+    before = hashes(settings)
+    assert stale_days(settings, "marts.call_cost") == []
+    assert [report.days for report in build_all(settings) if report.days] == []
+    assert hashes(settings) == before
+
+    log(tmp_path / "logs/late.jsonl", [call("late", at="2026-11-16T23:59:59.999999Z")])
+    ingest_source(settings, "app", date(2026, 11, 21))
+    assert build_table(settings, "marts.call_cost").days == [date(2026, 11, 16)]
+
+    ingest_feed(priced(settings, tmp_path / "feed", input_text=2.0), "litellm", date(2026, 11, 19))
+    assert build_table(settings, "marts.call_cost").days == [date(2026, 11, 20)]
+    assert ask(settings, "select list_cost_usd from marts.call_cost where inference_id = 'litellm:new'") == [(Decimal("0.0004"),)]
+
+
+def test_a_day_that_is_asked_for_is_filled_with_what_there_is(built):
+    before = hashes(built, ["marts.call_cost"])
+    report = build_table(built, "marts.call_cost", [date(2026, 11, 20), date(2026, 11, 1)])
+    assert (report.rows, len(report.days)) == (3, 2)
+    assert hashes(built, ["marts.call_cost"]) == before
+
+
+def test_a_broken_promise_replaces_nothing(built, monkeypatch):
+    before = hashes(built)
+    select = build._select
+    monkeypatch.setattr(build, "_select", lambda promised: f"select * replace (-1 as list_cost_usd) from ({select(promised)})")
+    with pytest.raises(PromiseBroken, match="cost_not_negative"):
+        build_table(built, "marts.call_cost", [DAY])
+    assert hashes(built) == before
+
+
+def test_sql_that_does_not_run_is_named(built, monkeypatch):
+    monkeypatch.setattr(build, "_select", lambda promised: "select nothing from nowhere")
+    for table in ("marts.call_cost", "marts.reconciliation"):
+        with pytest.raises(StopTheLine, match=rf"warehouse/{table.replace('.', '/')}\.sql does not run"):
+            build_table(built, table, [DAY])
+
+
+@pytest.mark.parametrize("table", ["core.inference", "marts.nothing", "drop table"])
+def test_only_marts_are_built(built, table):
+    with pytest.raises(NotConfigured):
+        build_table(built, table)
+
+
+def test_a_build_killed_at_one_change_after_the_other(built, tmp_path):
+    """Each run dies at another commit, strike or swap of views; the last one runs to the end."""
+    settings = brought_in(tmp_path)
+    for n, after in ((1, True), (2, False), (2, True), (5, True)):
+        with started(crashed_build, settings, n, after) as process:
+            process.join()
+        assert process.exitcode == -9
+    build_all(settings)
+    build_all(built)
+    marts = [*mart_order(), "core.quarantine", "core.landing_file", "core.price", "core.inference"]
+    assert hashes(settings, marts) == hashes(built, marts)

@@ -1,0 +1,141 @@
+"""The command line: the same steps, in plain words, with an exit code that says whether trying again may help."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines import cli
+from tests.support.lakehouse import call, lines, log
+from tests.pipelines.test_ingest import own, user_format
+
+SECRET = "hunter2-4711"
+
+
+class Flywheel:
+    """`flywheel …` in this process, in a home of its own."""
+
+    def __init__(self, folder: Path, monkeypatch, capsys) -> None:
+        self.folder, self.home, self._patch, self._capsys = folder, folder / "home", monkeypatch, capsys
+        for name, value in {"HOME": self.home, "USER_FORMATS": folder / "formats", "PSEUDONYM_KEY": SECRET, "THREADS": 2}.items():
+            monkeypatch.setenv(f"FLYWHEEL_{name}", str(value))
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.chdir(folder)
+
+    def __call__(self, *arguments: str | Path) -> tuple[int, str, str]:
+        """Exit code, output, errors."""
+        self._patch.setattr(sys, "argv", ["flywheel", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as exit:
+            code = exit.code or 0
+        out, err = self._capsys.readouterr()
+        assert SECRET not in out + err
+        assert "Traceback" not in err
+        return code, out, err
+
+
+@pytest.fixture
+def flywheel(tmp_path, monkeypatch, capsys):
+    yield Flywheel(tmp_path, monkeypatch, capsys)
+    logging.getLogger("great_expectations").setLevel(logging.NOTSET)
+
+
+def test_from_a_log_to_an_answer(flywheel):
+    path = log(flywheel.folder / "logs/a.jsonl", [own("a"), own("b", "7 tokens"), own("a"), "{broken"])
+    user_format(flywheel.folder / "formats", "as_count(tokens)")
+
+    code, out, _ = flywheel("land", path, "--format", "mine", "--day", "2026-11-20")
+    assert (code, out) == (0, f"mine: 1 files, {path.stat().st_size} bytes in landing\n")
+    code, out, _ = flywheel("ingest", path, "--format", "mine", "--day", "2026-11-20")
+    assert code == 0
+    assert "mine → core.inference: 1 files, 4 records in, 1 kept, 1 duplicate, 2 quarantined, 0 context" in out
+    assert "quarantined by readable: 2" in out
+    code, out, _ = flywheel("ingest", path, "--format", "mine", "--day", "2026-11-23")
+    assert "0 files, 0 records in" in out
+
+    assert flywheel("sql", "select count(*) as calls from core.inference")[0] == 0
+    user_format(flywheel.folder / "formats", "as_count(replace(tokens, ' tokens', ''))")
+    code, out, _ = flywheel("replay")
+    assert (code, "4 records in, 2 kept, 1 duplicate, 1 quarantined" in out) == (0, True)
+    code, out, _ = flywheel("replay", "another")
+    assert (code, "nothing of these sources is in quarantine" in out) == (0, True)
+
+    code, out, _ = flywheel("build")
+    assert code == 0
+    assert "marts.call_cost: 2 rows, 1 days" in out
+    code, out, _ = flywheel("sql", "select inference_id, cost_status from marts.call_cost order by 1")
+    assert code == 0
+    assert out.index("mine:a") < out.index("mine:b")
+    code, out, _ = flywheel("status")
+    assert (code, "core.quarantine" in out, "Sources against warehouse" in out) == (0, True, True)
+    code, out, _ = flywheel("maintain")
+    assert (code, "old snapshots expired" in out) == (0, True)
+    assert flywheel("sql", "select 1 / count(*) from core.quarantine where reason = 'no valid JSON'")[0] == 0
+
+
+def test_sources_of_the_settings(flywheel):
+    log(flywheel.folder / "logs/2026-11-20/a.jsonl", [call("a")])
+    (flywheel.folder / "flywheel.toml").write_text(
+        f'[sources.gateway]\nurl = "{flywheel.folder}/logs/{{day}}"\nformat = "litellm"\n[sources.other]\nurl = "nowhere"\nformat = "litellm"\n'
+    )
+    code, out, _ = flywheel("ingest", "--source", "gateway", "--day", "2026-11-20")
+    assert (code, "gateway → core.inference: 1 files, 1 records in, 1 kept" in out) == (0, True)
+    code, out, _ = flywheel("ingest", "--source", "gateway", "--day", "2026-11-21")
+    assert (code, "0 files" in out) == (0, True)
+    code, _, err = flywheel("ingest", "--source", "third")
+    assert (code, "no source named 'third'; sources set: gateway, other" in err) == (cli.EXIT_STOP, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["ingest"], "no sources"), (["ingest", "x.jsonl"], "--format says how to read"), (["ingest", "x.jsonl", "--format", "../x"], "is no format name"),
+        (["ingest", "nowhere.jsonl", "--format", "litellm"], "there is nothing at nowhere.jsonl"), (["sql", "select 1"], "bring logs in first"),
+        (["replay"], "nothing was ever taken in"), (["build", "marts.nothing"], "no table named marts.nothing"), (["prices", "--feed", "x"], "no feed named 'x'"),
+        (["ingest", f"nothing://me:{SECRET}@host/x?sig={SECRET}", "--format", "litellm"], "nothing://host/x cannot be opened"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_clear_line(flywheel, arguments, says):
+    code, out, err = flywheel(*arguments)
+    assert code == cli.EXIT_STOP
+    assert says in " ".join(err.split())
+    assert out == ""
+
+
+def test_a_wrong_setting_is_named(flywheel, monkeypatch):
+    monkeypatch.setenv("FLYWHEEL_WINDOW_DAYS", "0")
+    code, _, err = flywheel("status")
+    assert (code, "window_days" in err) == (cli.EXIT_STOP, True)
+
+
+def test_what_may_mend_itself_has_another_exit_code(flywheel, monkeypatch):
+    path = log(flywheel.folder / "a.jsonl", lines([call("a")]))
+    monkeypatch.setattr("pipelines.land._copy.retry.sleep", lambda _: None)
+    monkeypatch.setattr("os.posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    code, _, err = flywheel("ingest", path, "--format", "litellm")
+    assert (code, "try again later" in err, "No space left on device" in err) == (cli.EXIT_RETRY, True, True)
+
+
+def test_a_question_that_does_not_run(flywheel):
+    path = log(flywheel.folder / "a.jsonl", [call("a")])
+    flywheel("ingest", path, "--format", "litellm")
+    for query in ("selec", "select * from core.nothing", "create table x (i int)", "drop view core.inference", "copy core.inference to '/nowhere/x.csv'"):
+        code, out, err = flywheel("sql", query)
+        assert (code, "the query does not run" in err) == (cli.EXIT_STOP, True), query
+    code, out, _ = flywheel("sql", "select range from range(300)")
+    assert "more rows; add a limit" in out
+
+
+def test_simulated_logs_are_the_same_from_the_same_seed(flywheel):
+    for folder in ("one", "two"):
+        code, out, _ = flywheel("simulate", flywheel.folder / folder, "--calls", "50", "--days", "1", "--first-day", "2026-11-20", "--formats", "litellm")
+        assert (code, "50 calls" in out) == (0, True)
+    one, two = ({p.name: p.read_bytes() for p in (flywheel.folder / f / "logs").rglob("*") if p.is_file()} for f in ("one", "two"))
+    assert one == two
+    assert all(json.loads(line) for raw in one.values() for line in raw.splitlines()[:3])
