@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from pipelines import cli
-from tests.support.lakehouse import call, lines, log
 from tests.pipelines.test_ingest import own, user_format
+from tests.support.lakehouse import call, lines, log
 
 SECRET = "hunter2-4711"
 
