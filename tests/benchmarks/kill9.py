@@ -1,10 +1,14 @@
 """Is anything lost or doubled when the pipeline is killed anywhere?
 
     python -m tests.benchmarks.kill9 [--kills 200] [--in-a-row 10] [--seed 1]
+    python -m tests.benchmarks.kill9 --changes [--step 1]
 
 Draws logs with duplicates, newer versions, late and broken lines, and takes them in and builds the marts once undisturbed.
 Then, in fresh warehouses, kills the same work with SIGKILL at random times, several times in a row, lets it run to the end,
 and compares every table with the undisturbed one by a hash of its ordered content. Exits with 1 when any differs.
+
+With `--changes` it leaves nothing to chance: prices, logs and marts are brought in, and the process dies right before its first
+upload, commit, strike or swap of views, in the next warehouse before its second, and so on to the last.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import time
 from pathlib import Path
 
 from pipelines.settings import Settings
-from tests.support.lakehouse import call, hashes, log, priced, run, started, unaccounted, warehouse
+from tests.support.lakehouse import CHANGES, DAY, call, crash_at, hashes, log, priced, run, started, unaccounted, warehouse
 
 
 def draw(folder: Path) -> None:
@@ -42,14 +46,17 @@ def main() -> None:
     options.add_argument("--kills", type=int, default=200)
     options.add_argument("--in-a-row", type=int, default=10)
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument("--changes", action="store_true", help="die before each change of the warehouse instead of at random times")
+    options.add_argument("--step", type=int, default=1, help="of the changes, every so many")
     given = options.parse_args()
+    if given.changes:
+        sys.exit(prove_changes(given.step))
     sys.exit(prove(given.kills, given.in_a_row, given.seed))
 
 
 def prove(kills: int, in_a_row: int, seed: int) -> int:
     """Kill `kills` times; returns how many warehouses came out different."""
     from pipelines.prices import ingest_feed
-    from tests.support.lakehouse import DAY
 
     chance = random.Random(seed)
     folder = Path(tempfile.mkdtemp(prefix="kill9-"))
@@ -85,6 +92,46 @@ def prove(kills: int, in_a_row: int, seed: int) -> int:
             print(f"{done} kills in mid-work: {', '.join(wrong) or 'all tables equal'} {left_over or ''}", flush=True)
             shutil.rmtree(home.parent)
         print(f"{done} kills, {different} warehouses different")
+        return int(different > 0)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def whole_work(home: Path, logs: Path, crash_before: int | None = None) -> None:
+    """Prices, logs and marts; dying right before a change of the warehouse."""
+    from pipelines.prices import ingest_feed
+
+    if crash_before:
+        crash_at(crash_before, after=False, changes=(*CHANGES, "upload"))
+    ingest_feed(settings_of(home, logs), "litellm", DAY)
+    run(settings_of(home, logs))
+
+
+def prove_changes(step: int) -> int:
+    """Die before every change in turn; returns 1 when a warehouse came out different."""
+    folder = Path(tempfile.mkdtemp(prefix="kill9-"))
+    try:
+        draw(folder / "logs")
+        with started(whole_work, folder / "calm" / "home", folder / "logs") as process:
+            process.join()
+        expected = hashes(settings_of(folder / "calm" / "home", folder / "logs"))
+        different, n = 0, 1
+        while True:
+            home = folder / f"change-{n}" / "home"
+            with started(whole_work, home, folder / "logs", n) as process:
+                process.join()
+            if process.exitcode == 0:
+                break
+            with started(whole_work, home, folder / "logs") as process:
+                process.join()
+            found = hashes(settings_of(home, folder / "logs"))
+            wrong = sorted(t for t in expected.keys() | found.keys() if expected.get(t) != found.get(t))
+            left_over = unaccounted(settings_of(home, folder / "logs"))
+            different += bool(wrong or left_over or process.exitcode)
+            print(f"died before change {n}: {', '.join(wrong) or 'all tables equal'} {left_over or ''}", flush=True)
+            shutil.rmtree(home.parent)
+            n += step
+        print(f"{len(range(1, n, step))} of {n - 1} changes, {different} warehouses different")
         return int(different > 0)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -231,11 +231,26 @@ def test_killed_at_any_time(tmp_path):
     assert unaccounted(killed) == []
 
 
+def test_a_run_that_died_before_its_rows_could_be_seen_is_made_up_for(tmp_path, monkeypatch):
+    settings = warehouse(tmp_path / "home")
+    log(tmp_path / "logs/a.jsonl", [call("a")])
+
+    def die(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Lake, "publish_views", die)
+        ingest_source(settings, "app", DAY)
+    (report,) = ingest_source(settings, "app", DAY)
+    assert report.files == 0
+    assert ask(settings, "select inference_id from core.inference") == [("litellm:a",)]
+
+
 def full_disk(settings, limit: int, out: Path) -> None:
-    """Ingest and build where no file may grow beyond `limit` bytes; what is raised goes to `out`."""
+    """Ingest where no file may grow beyond `limit` bytes; what is raised goes to `out`."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
-        run(settings)
+        ingest_source(settings, "app", DAY)
     except FlywheelError as error:
         told = f"{type(error).__name__}: {error}"
     except BaseException as error:
@@ -249,7 +264,7 @@ def full_disk(settings, limit: int, out: Path) -> None:
 def test_a_full_disk_is_told_and_leaves_nothing_half_visible(tmp_path):
     log(tmp_path / "logs/a.jsonl", [*(call(f"c{n}", at=f"2026-11-{16 + n % 3}T10:00:00Z") for n in range(60)), "{broken"])
     settings, undisturbed = warehouse(tmp_path / "home"), warehouse(tmp_path / "whole")
-    run(undisturbed)
+    ingest_source(undisturbed, "app", DAY)
     told = []
     for limit in (2_000, 24_000, 30_000, 150_000):
         with started(full_disk, settings, limit, tmp_path / "told") as process:
@@ -259,7 +274,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_visible(tmp_path):
         if settings.views.exists():
             assert ask(settings, "select count(*) from core.inference") in ([(0,)], [(60,)])
     assert all(text.startswith("RetryLater: ") for text in told), told
-    run(settings)
+    ingest_source(settings, "app", DAY)
     assert hashes(settings) == hashes(undisturbed)
 
 

@@ -12,7 +12,7 @@ import pytest
 from pipelines.build import build_all
 from pipelines.ingest import ingest_source
 from pipelines.lake import Lake
-from pipelines.maintenance import MaintenanceReport, maintain
+from pipelines.maintenance import MaintenanceReport, _remove_orphans, maintain
 from pipelines.settings import Settings
 from tests.support.lakehouse import call, crashed_ingest, hashes, log, started, unaccounted, warehouse
 
@@ -98,7 +98,7 @@ def test_strays_go_and_what_is_under_way_stays(settings):
 
 
 def test_it_finishes_what_a_crash_cut_off(tmp_path):
-    """Files that an announcement names are kept however old, and what it announces is done."""
+    """Files that an announcement names stay, however old, and what it announces is done."""
     log(tmp_path / "logs/a.jsonl", [call("a"), call("b"), "{broken"])
     settings, whole = warehouse(tmp_path / "home"), warehouse(tmp_path / "whole")
     ingest_source(whole, "app", date(2026, 11, 20))
@@ -106,5 +106,8 @@ def test_it_finishes_what_a_crash_cut_off(tmp_path):
         process.join()
     for path in files(settings):
         os.utime(path, (time.time() - 5 * 86400,) * 2)
+    announced = {p for p in files(settings) if "inference_content/data" in str(p)}
+    _remove_orphans(settings, Lake(settings), "core.inference_content", timedelta(0))
+    assert {p for p in files(settings) if "inference_content/data" in str(p)} == announced != set()
     maintain(settings)
     assert hashes(settings) == hashes(whole)
