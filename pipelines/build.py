@@ -7,6 +7,7 @@ on it, are others than when it was last built. So a day of new calls costs a day
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import shutil
 import time
@@ -15,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from graphlib import TopologicalSorter
+from pathlib import Path
 
 from pipelines import gate
 from pipelines.contracts import Contract, contract, tables
@@ -48,8 +50,8 @@ class BuildReport:
 
 
 def mart_order() -> list[str]:
-    """All marts, each after those it reads."""
-    marts = [name for name in tables() if name.startswith("marts.")]
+    """All tables that are built from a select (marts, datasets, exports), each after those it reads."""
+    marts = [name for name in tables() if contract(name).is_built]
     graph = {name: [r for r in contract(name).reads if r in marts] for name in marts}
     return list(TopologicalSorter(graph).static_order())
 
@@ -61,14 +63,14 @@ def build_all(settings: Settings, report: Report = silent) -> list[BuildReport]:
 
 @storage("build")
 def build_table(settings: Settings, table: str, days: Iterable[date] | None = None, report: Report = silent) -> BuildReport:
-    """Build a mart: the given days, or those that are stale; a mart without days is built whole when stale.
+    """Build a table: the given days, or those that are stale; one without days is built whole when stale.
 
     Building twice leaves what building once leaves; a day without input rows becomes empty. Raises `StopTheLine` when the
     SQL does not run and `PromiseBroken` when a `stop` promise does not hold: then nothing is replaced.
     """
     promised = contract(table)
-    if not promised.sql_path.is_file() or not table.startswith("marts."):
-        raise NotConfigured(f"{table} is not built from SQL: there is no warehouse/{table.replace('.', '/')}.sql; marts: {', '.join(mart_order())}")
+    if not promised.is_built:
+        raise NotConfigured(f"{table} is not built from SQL: there is no warehouse/{table.replace('.', '/')}.sql; those that are: {', '.join(mart_order())}")
     lake, started = Lake(settings), time.monotonic()
     recover(lake, table)
     done = BuildReport(table)
@@ -102,7 +104,7 @@ def _stale(lake: Lake, table: str, prints: dict[date, str]) -> list[date]:
 
 def fingerprints(settings: Settings, lake: Lake, promised: Contract) -> dict[date, str]:
     """By day: a hash of the SQL, the data files and, where the mart reads prices, the prices in force."""
-    sql = hashlib.sha256(promised.sql_path.read_bytes()).hexdigest()
+    sql = _code(promised)
     files = {day: paths for day, (paths, _) in _input_files(lake, promised).items()}
     prices = _prices_by_day(settings, lake, sorted(files)) if "core.price" in promised.reads else {}
     return {
@@ -117,9 +119,23 @@ def _input_files(lake: Lake, promised: Contract) -> dict[date, tuple[list[str], 
         if contract(name).partition is None or contract(name).partition.transform != "day" or not lake.exists(name):
             continue
         for entry in lake.snapshot(name).files:
-            paths, rows = days.get(entry.partition, ([], 0))
-            days[entry.partition] = ([*paths, entry.path], rows + entry.rows)
+            for day in _seen_from(promised, entry.partition):
+                paths, rows = days.get(day, ([], 0))
+                days[day] = ([*paths, entry.path], rows + entry.rows)
     return days
+
+
+def _seen_from(promised: Contract, day: date) -> list[date]:
+    """The days of a table that look at `day` of what it reads."""
+    return [day + timedelta(days=n) for n in range(-promised.reach.ahead_days, promised.reach.back_days + 1)]
+
+
+def _code(promised: Contract) -> str:
+    """A hash of all that says how a table is computed."""
+    parts = [promised.sql_path.read_bytes()]
+    if prepare := promised.prepare():
+        parts.append(Path(inspect.getfile(prepare)).read_bytes())
+    return hashlib.sha256(b"\n".join(parts)).hexdigest()
 
 
 def _prices_by_day(settings: Settings, lake: Lake, days: list[date]) -> dict[date, str]:
@@ -166,9 +182,15 @@ def _runs(days: list[date], sizes: dict[date, int]) -> Iterable[list[date]]:
 
 
 def _attach(lake: Lake, con, promised: Contract, days: list[date] | None) -> None:
+    """Make what the select reads readable, and what it needs prepared."""
+    if days is not None:
+        reach = promised.reach
+        days = [days[0] + timedelta(days=n) for n in range(-reach.back_days, (days[-1] - days[0]).days + 1 + reach.ahead_days)]
     for name in promised.reads:
         partition = contract(name).partition
-        lake.attach(con, name, days if days is not None and partition and partition.transform == "day" else None)
+        lake.attach(con, name, days if partition and partition.transform == "day" else None)
+    if prepare := promised.prepare():
+        prepare(con)
 
 
 def _build_days(settings: Settings, lake: Lake, promised: Contract, days: list[date], prints: dict[date, str], report: Report) -> int:
@@ -205,7 +227,7 @@ def _build_days(settings: Settings, lake: Lake, promised: Contract, days: list[d
 
 def _build_whole(settings: Settings, lake: Lake, promised: Contract, force: bool) -> int:
     basis = hashlib.sha256("\n".join(
-        [promised.sql_path.read_text(), *(f"{n} {lake.snapshot(n).id if lake.exists(n) else None}" for n in promised.reads)]).encode()).hexdigest()[:16]
+        [_code(promised), *(f"{n} {lake.snapshot(n).id if lake.exists(n) else None}" for n in promised.reads)]).encode()).hexdigest()[:16]
     scratch = settings.scratch / uuid.uuid4().hex
     scratch.mkdir(parents=True)
     rows = 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -45,6 +47,13 @@ class Partition(_Strict):
     transform: Literal["day", "identity"]
 
 
+class Reach(_Strict):
+    """How many days around its own a day of a table looks at: later feedback, an earlier turn of the session."""
+
+    back_days: int = Field(default=0, ge=0)
+    ahead_days: int = Field(default=0, ge=0)
+
+
 class Contract(_Strict):
     """The contract of one table."""
 
@@ -55,6 +64,9 @@ class Contract(_Strict):
     partition: Partition | None = None
     version: str | None = None
     reads: tuple[str, ...] = ()
+    reach: Reach = Reach()
+    prepared_by: str | None = Field(default=None, pattern=r"^pipelines(\.[a-z][a-z0-9_]*)+:[a-z][a-z0-9_]*$")
+    """A function of a connection that makes temporary tables for the select: what SQL alone cannot compute."""
     promises: tuple[Promise, ...] = ()
 
     @property
@@ -65,6 +77,18 @@ class Contract(_Strict):
     def sql_path(self) -> Path:
         schema, name = self.table.split(".")
         return ROOT / "warehouse" / schema / f"{name}.sql"
+
+    @property
+    def is_built(self) -> bool:
+        """Whether `build` fills it, from a select in warehouse/."""
+        return not self.table.startswith("core.") and self.sql_path.is_file()
+
+    def prepare(self) -> Callable[[Any], None] | None:
+        """The function named by `prepared_by`."""
+        if self.prepared_by is None:
+            return None
+        module, name = self.prepared_by.split(":")
+        return getattr(import_module(module), name)
 
     def typed(self, available: list[str] | None = None) -> list[str]:
         """Select-list items that give every column its declared type; one not in `available` is null."""
