@@ -312,7 +312,7 @@ def _count(
     quarantine = write(
         con, folder / "quarantine.parquet",
         f"""select {literal(table)} as target_table, {literal(source)} as source, {literal(format)} as source_format,
-            cast(regexp_extract(landing_file, '/day=([0-9-]+)/', 1) as date) as landed_day, landing_file, landing_line,
+            landed_on(landing_file) as landed_day, landing_file, landing_line,
             cast(row_number() over (partition by landing_file, landing_line order by pos) as bigint) as landing_item,
             left(row_key, 512) as row_key, promises, reason
         from (

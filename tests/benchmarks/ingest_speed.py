@@ -5,7 +5,8 @@
 Makes LiteLLM payloads with messages (simulated, about 2 kB each), then runs in turn, each as a process of its own, imports
 included: DuckDB's `copy (select * from read_json(…, columns = …)) to parquet`, and `flywheel ingest` (land, stage, gate,
 commit). With --dlt, an interpreter that has dlt, dlt into DuckDB with its Parquet loader on the same file. Prints seconds,
-calls a second, peak memory and the ratio; the ratio is what to compare between machines.
+calls a second, peak memory, processor seconds and the ratios: of wall time, and of processor time, which other work on the machine
+changes less. The ratio is what to compare between machines.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,15 +43,24 @@ print(pipeline.run(dlt.resource(rows, name="calls", max_table_nesting=0), loader
 """
 
 
-def measured(name: str, command: list[str], env: dict[str, str] | None = None) -> tuple[float, float]:
-    """Run a command; its wall seconds and peak resident memory in GB."""
+@dataclass(frozen=True)
+class Run:
+    """What a process took: wall and processor seconds, peak resident memory in GB."""
+
+    seconds: float
+    cpu_seconds: float
+    memory: float
+
+
+def measured(name: str, command: list[str], env: dict[str, str] | None = None) -> Run:
+    """Run a command to its end."""
     started = time.monotonic()
     pid = os.posix_spawn(command[0], command, {**os.environ, **(env or {})})
     _, status, usage = os.wait4(pid, 0)
     seconds = time.monotonic() - started
     if status:
         sys.exit(f"{name} failed")
-    return seconds, usage.ru_maxrss * 1024 / 1e9
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e9)
 
 
 def main() -> None:
@@ -71,29 +82,33 @@ def main() -> None:
             print(f"made {given.calls:,} calls, {logs.stat().st_size / 1e9:.2f} GB, in {time.monotonic() - started:.0f} s")
         sql = (ROOT / "warehouse/staging/inference/litellm.sql").read_text()
         columns = re.search(r"columns\s*=\s*\{(.*?)\}", sql, re.DOTALL)[1]
-        print(f"{'':28}{'seconds':>9}{'calls/s':>11}{'peak GB':>9}{'ratio':>7}")
+        print(f"{'':28}{'seconds':>9}{'calls/s':>11}{'peak GB':>9}{'ratio':>7}{'cpu s':>8}{'ratio':>7}")
         for _ in range(given.runs):
-            floor, memory = measured("floor", [sys.executable, "-c", FLOOR, str(logs), str(folder / "floor.parquet"), columns])
-            show("DuckDB, bare copy", given.calls, floor, memory, floor)
+            floor = measured("floor", [sys.executable, "-c", FLOOR, str(logs), str(folder / "floor.parquet"), columns])
+            show("DuckDB, bare copy", given.calls, floor, floor)
             (folder / "floor.parquet").unlink()
             home = folder / "home"
             shutil.rmtree(home, ignore_errors=True)
-            ours, memory = measured(
+            ours = measured(
                 "ingest", [sys.executable, "-m", "pipelines.cli", "ingest", str(logs), "--format", "litellm"],
                 {"FLYWHEEL_HOME": str(home), "PYTHONPATH": str(ROOT)},
             )
-            show("flywheel ingest", given.calls, ours, memory, floor)
+            show("flywheel ingest", given.calls, ours, floor)
             account(home, given.calls)
         if given.dlt:
-            seconds, memory = measured("dlt", [given.dlt, "-c", DLT, str(logs), str(folder / "dlt.duckdb")])
-            show("dlt, Parquet loader", given.calls, seconds, memory, floor)
+            took = measured("dlt", [given.dlt, "-c", DLT, str(logs), str(folder / "dlt.duckdb")])
+            show("dlt, Parquet loader", given.calls, took, floor)
     finally:
         if not given.keep:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def show(name: str, calls: int, seconds: float, memory: float, floor: float) -> None:
-    print(f"{name:28}{seconds:9.1f}{calls / seconds:11,.0f}{memory:9.2f}{seconds / floor:7.2f}", flush=True)
+def show(name: str, calls: int, took: Run, floor: Run) -> None:
+    print(
+        f"{name:28}{took.seconds:9.1f}{calls / took.seconds:11,.0f}{took.memory:9.2f}{took.seconds / floor.seconds:7.2f}"
+        f"{took.cpu_seconds:8.1f}{took.cpu_seconds / floor.cpu_seconds:7.2f}",
+        flush=True,
+    )
 
 
 def account(home: Path, calls: int) -> None:

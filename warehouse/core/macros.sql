@@ -1,3 +1,6 @@
+-- The day on which a file arrived, as its place in landing says: <source>/day=<day>/<hash>.
+create or replace macro landed_on(landing_file) as try_cast(substring(landing_file, instr(landing_file, '/day=') + 5, 10) as date);
+
 -- Names of models, as the same model is called differently by every gateway, cloud and price list.
 
 -- Canonical name: lower case; the last path segment (all prefixes are providers, regions, sizes or owners); no Bedrock region,

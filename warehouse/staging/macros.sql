@@ -26,7 +26,9 @@ create or replace macro as_utc(text) as
 create or replace macro unreadable(field, text, read) as
     case when text is not null and text <> '' and text <> 'null' and read is null then field || ' cannot be read' end;
 
--- Empty text, JSON null and "{}" mean "not given".
+-- Empty text, JSON null and "{}" mean "not given". Most texts are none of these, and are told from them at a glance.
 create or replace macro given(text) as
-    case trim(text) when '' then null when 'null' then null when 'None' then null when '{}' then null when '[]' then null when '""' then null
-                    else text end;
+    case when length(text) > 4 and text >= '!' then text
+         else case trim(text) when '' then null when 'null' then null when 'None' then null when '{}' then null when '[]' then null
+                              when '""' then null else text end
+    end;
