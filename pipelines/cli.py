@@ -244,6 +244,29 @@ def maintain() -> None:
     console.print(str(maintain(Settings.load())), highlight=False)
 
 
+routing = typer.Typer(help="Routing policies: train, judge, publish, go back.", no_args_is_help=True)
+app.add_typer(routing, name="routing")
+
+
+@routing.command("train")
+def routing_train() -> None:
+    """Train a policy on the routing log and publish it if it is proven to be better than the one in force."""
+    from pipelines.learn.promotion import train
+
+    with _Shown() as shown:
+        judged = train(Settings.load(), shown)
+    console.print(str(judged), highlight=False, soft_wrap=True)
+    console.print(f"{judged.folder}/card.md", highlight=False, soft_wrap=True)
+
+
+@routing.command("rollback")
+def routing_rollback() -> None:
+    """Put the champion before the present one back in force."""
+    from pipelines.learn.promotion import rollback
+
+    console.print(f"policy {rollback(Settings.load())} is in force again", highlight=False)
+
+
 @app.command()
 def docs() -> None:
     """Build Great Expectations' Data Docs of the latest audits and say where they are."""

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from pipelines.errors import NotConfigured
@@ -30,6 +30,16 @@ class Feed(BaseModel):
     format: Literal["litellm", "openrouter", "models_dev", "genai_prices"] | str = "genai_prices"
 
 
+class Routing(BaseModel):
+    """What the router is to aim at."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    willingness_to_pay_usd: float | None = Field(None, gt=0, description="What a call that does its job is worth in USD; none: quality alone counts")
+    exploration_share: float = Field(0.05, ge=0, le=1, description="Share of calls a policy sends to any candidate, so that the next one can be judged")
+    models: list[str] | None = Field(None, description="The models to choose among, by the names asked for; none: all that were seen")
+
+
 class Settings(BaseSettings):
     """All there is to set. Every field can be given as `FLYWHEEL_<NAME>` or in `flywheel.toml`."""
 
@@ -45,6 +55,7 @@ class Settings(BaseSettings):
         default=["genai_prices", "litellm", "models_dev", "openrouter"],
         description="Feeds by name, the most trusted first: which price is used where several know one",
     )
+    routing: Routing = Field(default_factory=Routing)
     user_formats: Path | None = Field(None, description="Folder with inference/*.sql, feedback/*.sql, price/*.sql of your own")
     pseudonym_key: SecretStr = Field(SecretStr(""), description="Key of the hash that stands for a user's id; keep it secret")
     memory_limit: str = Field("1GB", description="What DuckDB may hold in memory before it spills to <home>/spill")
@@ -91,6 +102,11 @@ class Settings(BaseSettings):
     def catalog(self) -> str:
         # SQLite waits for another writer this many seconds instead of failing at once.
         return self.catalog_uri or f"sqlite:///{self.home}/catalog.db?timeout=60"
+
+    @property
+    def policies(self) -> Path:
+        """Folder of published routing policies, one folder a version; champion.json is the one in force."""
+        return self.home / "policies"
 
     @property
     def scratch(self) -> Path:

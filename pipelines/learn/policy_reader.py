@@ -1,0 +1,117 @@
+"""Reads a published routing policy and chooses a model. Standard library only: copy this one file into your gateway.
+
+    policy = Policy.load("policy.json")
+    decision = policy.choose("Summarise this contract: …", workload="contract_summary")
+    decision.model                      # call this
+    log["routing_decision"] = decision.as_log()   # and log this: the next policy is learnt from it
+
+The policy scores every model from the words of the prompt, its length and its workload, takes off what the call will cost, and picks
+the best; with the planned share of exploration it picks any candidate, evenly. The propensity it gives is exact: the probability with
+which this model was chosen for this prompt, which is what off-policy evaluation divides by.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FORMAT = "inference-flywheel-policy/1"
+WORD = re.compile(r"\w+")
+READ_CHARACTERS = 8_000
+"""Of longer prompts the beginning and the end are read: where the task is said."""
+
+
+def terms(prompt: str) -> list[str]:
+    """The words and word pairs of a prompt, as the policy knows them."""
+    if len(prompt) > READ_CHARACTERS:
+        prompt = prompt[: READ_CHARACTERS // 2] + " " + prompt[-READ_CHARACTERS // 2 :]
+    words = WORD.findall(prompt.lower())
+    return words + [f"{first} {second}" for first, second in zip(words, words[1:])]  # noqa: B905 - one is shorter by design
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was chosen, how likely that was, and among what."""
+
+    model: str
+    propensity: float
+    policy: str
+    candidates: tuple[str, ...]
+    is_explored: bool
+
+    def as_log(self) -> dict[str, Any]:
+        """What to put in the call's log, as `routing_decision` in LiteLLM's metadata."""
+        return {"policy": self.policy, "candidates": list(self.candidates), "propensity": self.propensity}
+
+
+class Policy:
+    """A policy as published. Safe to share between threads; `choose` changes nothing in it."""
+
+    def __init__(self, plain: dict[str, Any]):
+        if plain.get("format") != FORMAT:
+            raise ValueError(f"this is no policy of the format {FORMAT}")
+        self.version: str = plain["policy_version"]
+        self.models: list[str] = plain["models"]
+        self.epsilon: float = plain["exploration_share"]
+        self.willingness_to_pay_usd: float | None = plain["willingness_to_pay_usd"]
+        self._value, self._cost = plain["value"], plain["cost_usd"]
+
+    @classmethod
+    def load(cls, path: str | Path) -> Policy:
+        """Raises ValueError where the file is no policy."""
+        return cls(json.loads(Path(path).read_text(encoding="utf-8")))
+
+    def values(self, prompt: str, workload: str | None = None) -> list[float]:
+        """Expected outcome (0..1) of each of `models`."""
+        value = self._value
+        scores = list(value["intercept"])
+        for n, weight in enumerate(value["workload"].get(workload or "", ())):
+            scores[n] += weight
+        size = math.log1p(len(prompt))
+        for n, weight in enumerate(value["log_length"]):
+            scores[n] += weight * size
+        counts: dict[str, int] = {}
+        known = value["terms"]
+        for term in terms(prompt):
+            if term in known:
+                counts[term] = counts.get(term, 0) + 1
+        if counts:
+            weights = {term: (1 + math.log(count)) * value["idf"][term] for term, count in counts.items()}
+            norm = math.sqrt(sum(w * w for w in weights.values()))
+            for term, weight in weights.items():
+                for n, by_model in enumerate(known[term]):
+                    scores[n] += weight / norm * by_model
+        return [min(max(score, 0.0), 1.0) for score in scores]
+
+    def costs_usd(self, prompt: str) -> list[float]:
+        """Expected cost of each of `models`, from the prompt's length."""
+        return [max(0.0, base + slope * len(prompt)) for base, slope in zip(self._cost["base"], self._cost["per_character"])]  # noqa: B905
+
+    def probabilities(self, prompt: str, workload: str | None = None, allowed: list[str] | None = None) -> dict[str, float]:
+        """Probability of each candidate. `allowed` names the models that may be called; those the policy does not know are left out.
+
+        Raises ValueError where none is left.
+        """
+        candidates = [n for n, model in enumerate(self.models) if allowed is None or model in allowed]
+        if not candidates:
+            raise ValueError(f"none of the models allowed is known to policy {self.version}")
+        utility = self.values(prompt, workload)
+        if self.willingness_to_pay_usd is not None:
+            utility = [value - cost / self.willingness_to_pay_usd for value, cost in zip(utility, self.costs_usd(prompt))]  # noqa: B905
+        best = max(candidates, key=lambda n: utility[n])
+        even = self.epsilon / len(candidates)
+        return {self.models[n]: even + (1 - self.epsilon if n == best else 0.0) for n in candidates}
+
+    def choose(
+        self, prompt: str, workload: str | None = None, allowed: list[str] | None = None, rng: random.Random | None = None
+    ) -> Decision:
+        """Choose a model; the drawn exploration is part of the propensity."""
+        chances = self.probabilities(prompt, workload, allowed)
+        models = list(chances)
+        [model] = (rng or random).choices(models, weights=[chances[m] for m in models])  # noqa: S311 - nothing secret
+        return Decision(model, chances[model], self.version, tuple(models), chances[model] < max(chances.values()))

@@ -1,0 +1,476 @@
+"""From the routing log to a policy in force: train, judge on calls nobody trained on, publish only what is proven to be better.
+
+A run is a function of the log's snapshot and the settings: the same log gives the same version, and running twice changes nothing. The
+version's files are written first, then one commit says what it is (`datasets.policy`), then `champion.json` is swapped by rename; a run
+that dies in between is made up for by the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import yaml
+
+from pipelines.contracts import contract
+from pipelines.engine import connect, parquet_list, write
+from pipelines.errors import NotConfigured, StopTheLine
+from pipelines.lake import Lake, Snapshot, storage
+from pipelines.learn import model_file, plain_policy
+from pipelines.learn.exploration import Exploration, advise
+from pipelines.learn.features import PromptFeatures
+from pipelines.learn.frontier import Curve, draw, hull
+from pipelines.learn.logged_data import LoggedData
+from pipelines.learn.offpolicy import RECOMMENDED, Evaluation, OffPolicy
+from pipelines.learn.policy_reader import Policy
+from pipelines.learn.routers import ArmMeanRouter, CombinedRouter, LengthRouter, Router, TaskMeanRouter
+from pipelines.settings import Settings
+from pipelines.stage import Report, silent
+
+log = logging.getLogger(__name__)
+
+POLICY, EVALUATION = "datasets.policy", "datasets.policy_evaluation"
+MOST_ROWS = 200_000
+"""Of a longer log the newest calls are used: older ones tell of models and prompts of then."""
+FEWEST_OF_A_MODEL = 30
+"""A model that was seen less often cannot be told from luck; it is no arm, and calls to it are left out."""
+FEWEST_ROWS = 500
+PLAIN = "policy"
+"""The contender that is published: the plain policy. All others stand beside it."""
+
+
+class TooLittle(StopTheLine):
+    """The routing log does not hold enough to learn from; more calls will mend it."""
+
+
+@dataclass(frozen=True)
+class Log:
+    """The routing log as learners take it: `rows` of train and test, the models as columns of `candidates` (n×k)."""
+
+    rows: pd.DataFrame
+    models: list[str]
+    candidates: np.ndarray
+    funnel: list[tuple[str, int]]
+    basis: str
+
+    def part(self, splits: tuple[str, ...]) -> np.ndarray:
+        return self.rows["split"].isin(splits).to_numpy()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A trained version and what the gate says of it."""
+
+    policy_version: str
+    status: str
+    reasons: tuple[str, ...]
+    folder: Path
+    is_new: bool = True
+
+    def __str__(self) -> str:
+        return f"policy {self.policy_version}: {self.status}; {'; '.join(self.reasons)}"
+
+
+@storage("routing")
+def train(settings: Settings, report: Report = silent) -> Judged:
+    """Train a policy on the matured calls of `datasets.routing_log`, judge it against the champion (or, where there is none, against
+    what was logged) and make it champion where the lower bound of the difference is above zero.
+
+    Raises `TooLittle` where there is not enough to learn from.
+    """
+    lake = Lake(settings)
+    found = read_log(settings, lake)
+    given = settings.routing
+    code = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+    told = json.dumps([found.basis, given.model_dump(mode="json"), code], sort_keys=True)
+    version = f"{found.rows['started_at'].max():%Y%m%d}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
+    folder = settings.policies / version
+    if existing := _version(settings, lake, version):
+        point_at_champion(settings, lake)
+        return Judged(version, existing["status"], tuple(json.loads(existing["reasons"])), folder, is_new=False)
+
+    report("routing: training", None)
+    learn, test = found.part(("train", "validation")), found.part(("test",))
+    rows = found.rows
+    rewards, costs = _seen(found, "reward")[learn], _seen(found, "cost_usd")[learn]
+    X, propensity = rows[learn], rows["propensity_share"].to_numpy()[learn]
+    features = PromptFeatures(labels=("workload",))
+    contenders: dict[str, Router] = {
+        "best_single": ArmMeanRouter(), "length_only": LengthRouter(), "task_mean": TaskMeanRouter(labels=("workload",)), "router": CombinedRouter(features=features),
+    }
+    for router in contenders.values():
+        router.fit(X, pd.DataFrame(rewards, columns=found.models), costs=costs, propensity=propensity)
+    router = contenders["router"]
+    plain = plain_policy.distil(
+        X["prompt"], X["workload"], np.nan_to_num(router.predict_value(X), nan=0.0), found.models, costs, policy_version=version,
+        willingness_to_pay_usd=given.willingness_to_pay_usd, exploration_share=given.exploration_share,
+    )
+    policy = Policy(plain)
+
+    report("routing: judging", None)
+    T, allowed = rows[test], found.candidates[test]
+    paid = np.inf if given.willingness_to_pay_usd is None else given.willingness_to_pay_usd
+    chances = {name: _explored(one.predict(T, willingness_to_pay=paid, allowed=allowed), found.models, allowed, given.exploration_share) for name, one in contenders.items()}
+    chances["random"] = allowed / allowed.sum(axis=1, keepdims=True)
+    mean_cost = np.nan_to_num(np.nanmean(np.vstack([costs, np.full(len(found.models), np.nan)]), axis=0), nan=np.inf) if len(costs) else np.zeros(len(found.models))
+    chances["cheapest"] = _explored(np.array(found.models)[np.where(allowed, mean_cost, np.inf).argmin(axis=1)], found.models, allowed, given.exploration_share)
+    chances[PLAIN] = plain_policy.probabilities(policy, T["prompt"], T["workload"], allowed, found.models)
+    shares = _shares(chances[PLAIN], T["workload"])
+    chances["litellm_config"] = _config_chances(shares, T["workload"], allowed)
+    champion = champion_policy(settings, lake)
+    if champion is not None:
+        known = plain_policy.probabilities(champion, T["prompt"], T["workload"], allowed, found.models)
+        chances["champion"] = np.where(np.isnan(known), chances["random"], known)
+    logged, utility = _logged(found, T, allowed, router, given.willingness_to_pay_usd)
+    judge = OffPolicy(logged, predicted=utility.scaled(router.predict_value(T), _costs_of(router, T)))
+    evaluations = {name: judge.evaluate(chance) for name, chance in chances.items()}
+    comparison = judge.compare(chances.get("champion"), chances[PLAIN])
+    status, reasons = _verdict(comparison, utility, "the champion" if champion is not None else "what was logged", given)
+
+    report("routing: publishing", None)
+    table = _evaluation_rows(version, evaluations, utility, float(logged.reward.mean()), T)
+    advice = advise(
+        logged, _greedy(chances[PLAIN]), chances[PLAIN], judge.predicted, calls_per_day=max(1, round(len(rows) / max(1, rows["started_at"].dt.date.nunique()))),
+    )
+    row = {
+        "policy_version": version, "status": status, "promotion_number": None, "reasons": json.dumps(list(reasons)),
+        "incumbent": champion.version if champion is not None else "logged", "objective": utility.sentence,
+        "difference": utility.spread * comparison.difference.value,
+        "difference_low": utility.spread * comparison.difference.interval.low if comparison.difference.interval else None,
+        "difference_high": utility.spread * comparison.difference.interval.high if comparison.difference.interval else None,
+        "models": json.dumps(found.models), "train_count": int(learn.sum()), "test_count": int(test.sum()),
+        "data_from_at": rows["started_at"].min().to_pydatetime(), "data_until_at": rows["started_at"].max().to_pydatetime(),
+        "exploration_share": given.exploration_share, "policy_sha256": "", "log_basis": found.basis,
+    }
+    row["policy_sha256"] = _write_folder(folder, plain, router, shares, T, found, row, table, advice, float(logged.reward.mean()))
+    _replace(settings, lake, EVALUATION, pa.Table.from_pylist(table), f"policy_version <> '{version}'")
+    _register(settings, lake, row)
+    point_at_champion(settings, lake)
+    judged = Judged(version, status, reasons, folder)
+    log.info("%s", judged)
+    return judged
+
+
+@storage("rollback")
+def rollback(settings: Settings) -> str:
+    """Put the champion before the present one back in force; returns its version. Raises `StopTheLine` where there is none."""
+    lake = Lake(settings)
+    restored: list[str] = []
+
+    def attempt(seen: Snapshot) -> None:
+        rows = _rows(settings, seen)
+        champions = sorted((r for r in rows if r["status"] == "champion"), key=lambda r: r["promotion_number"])
+        before = sorted((r for r in rows if r["status"] == "retired"), key=lambda r: r["promotion_number"])
+        if not champions or not before:
+            raise StopTheLine("there is no earlier champion to go back to; see: flywheel sql \"select * from datasets.policy\"")
+        champions[-1]["status"], before[-1]["status"] = "rolled_back", "champion"
+        _commit_rows(settings, lake, seen, rows)
+        restored[:] = [before[-1]["policy_version"]]
+
+    lake.settle(POLICY, attempt)
+    point_at_champion(settings, lake)
+    return restored[0]
+
+
+def point_at_champion(settings: Settings, lake: Lake) -> None:
+    """Make `champion.json` and `champion.config.yaml` those of the version that the table calls champion. Each is swapped in whole."""
+    champion = _champion_version(settings, lake)
+    lake.publish_views()
+    if champion is None:
+        return
+    for name, pointer in (("policy.json", "champion.json"), ("config.yaml", "champion.config.yaml")):
+        fresh = settings.policies / f".{pointer}.{uuid.uuid4().hex}"
+        shutil.copyfile(settings.policies / champion / name, fresh)
+        os.replace(fresh, settings.policies / pointer)
+
+
+def champion_policy(settings: Settings, lake: Lake) -> Policy | None:
+    """The policy in force, or None before the first."""
+    version = _champion_version(settings, lake)
+    if version is None:
+        return None
+    path = settings.policies / version / "policy.json"
+    try:
+        return Policy.load(path)
+    except (OSError, ValueError) as error:
+        raise StopTheLine(f"{path}, the policy in force, cannot be read: put it back, or go back with flywheel routing rollback") from error
+
+
+def read_log(settings: Settings, lake: Lake) -> Log:
+    """The matured calls with a reward, newest first up to `MOST_ROWS`, with their split. The funnel says what was left out and why."""
+    for name in ("datasets.routing_log", "datasets.routing_split"):
+        if not lake.exists(name):
+            raise NotConfigured(f"{name} has not been built; run: flywheel build")
+    with connect(settings) as con:
+        log_seen, split_seen = lake.attach(con, "datasets.routing_log"), lake.attach(con, "datasets.routing_split")
+        funnel = con.execute(
+            """select count(*), count(*) filter (where is_matured), count(*) filter (where is_matured and reward is not null),
+                count(*) filter (where is_matured and reward is not null and list_cost_usd is not null),
+                count(*) filter (where is_matured and reward is not null and list_cost_usd is not null and split <> 'straddling')
+            from datasets.routing_log left join datasets.routing_split using (inference_id)""").fetchone()
+        rows = con.execute(
+            f"""select l.inference_id, l.started_at, l.action, l.reward, cast(l.list_cost_usd as double) as cost_usd, l.propensity_share, l.propensity_kind,
+                l.routing_candidates, coalesce(l.prompt, '') as prompt, coalesce(l.workload, '') as workload, s.group_key, s.split,
+                coalesce(l.turn_count, 0) as turn_count, coalesce(l.tool_definition_count, 0) as tool_definition_count,
+                coalesce(l.message_count, 0) as message_count, l.hour_count, l.provider_name
+            from datasets.routing_log as l join datasets.routing_split as s using (inference_id)
+            where l.is_matured and l.reward is not null and l.list_cost_usd is not null and s.split <> 'straddling'
+            order by l.started_at desc, l.inference_id limit {MOST_ROWS}""").df()
+    names = ("calls that were a choice", "matured", "with a known outcome", "with a known cost", "in one split")
+    counted = [*zip(names, funnel, strict=True), ("newest", len(rows))]
+    often = rows.loc[rows["split"] != "test", "action"].value_counts()
+    models = sorted(often[often >= FEWEST_OF_A_MODEL].index)
+    if given := settings.routing.models:
+        models = [m for m in models if m in given]
+    rows = rows[rows["action"].isin(models)].reset_index(drop=True)
+    counted.append((f"to a model seen {FEWEST_OF_A_MODEL} times or more", len(rows)))
+    if len(models) < 2 or len(rows) < FEWEST_ROWS or not {"train", "test"} <= set(rows["split"]):
+        raise TooLittle(
+            f"too little to learn from: {', '.join(f'{count:,} {name}' for name, count in counted)}; {len(models)} models. "
+            f"At least {FEWEST_ROWS} calls of 2 models, early and late ones, are needed."
+        )
+    place = {m: n for n, m in enumerate(models)}
+    candidates = np.zeros((len(rows), len(models)), dtype=bool)
+    listed = {text: [place[m] for m in json.loads(text) if m in place] for text in rows["routing_candidates"].unique()}
+    for row, text in enumerate(rows["routing_candidates"]):
+        candidates[row, listed[text]] = True
+    candidates[np.arange(len(rows)), rows["action"].map(place)] = True
+    return Log(rows, models, candidates, counted, f"{log_seen.id} {split_seen.id}")
+
+
+@dataclass(frozen=True)
+class Utility:
+    """The objective, reward - cost / willingness to pay, and the scale from 0 to 1 that estimators want it on."""
+
+    willingness_to_pay_usd: float | None
+    least: float
+
+    @property
+    def spread(self) -> float:
+        return 1 - self.least
+
+    @property
+    def sentence(self) -> str:
+        if self.willingness_to_pay_usd is None:
+            return "outcome a call (0 to 1)"
+        return f"outcome a call, less cost at {self.willingness_to_pay_usd:g} USD for a call that does its job"
+
+    def scaled(self, reward: np.ndarray, cost_usd: np.ndarray) -> np.ndarray:
+        """Reward and cost, of any shape, as utility on 0..1."""
+        value = reward if self.willingness_to_pay_usd is None else reward - cost_usd / self.willingness_to_pay_usd
+        return np.clip((value - self.least) / self.spread, 0, 1)
+
+    def back(self, scaled: float) -> float:
+        return self.least + self.spread * scaled
+
+
+def _logged(found: Log, T: pd.DataFrame, allowed: np.ndarray, router: Router, willingness: float | None) -> tuple[LoggedData, Utility]:
+    cost = T["cost_usd"].to_numpy()
+    utility = Utility(willingness, 0.0 if willingness is None else -float(cost.max()) / willingness)
+    workload = pd.get_dummies(T["workload"]).to_numpy(dtype=float)
+    numbers = T[["turn_count", "tool_definition_count", "message_count", "hour_count"]].to_numpy(dtype=float)
+    context = np.column_stack([np.log1p(T["prompt"].str.len()), numbers, workload, np.nan_to_num(router.predict_value(T))])
+    place = {m: n for n, m in enumerate(found.models)}
+    logged = LoggedData(
+        context, T["action"].map(place).to_numpy(), utility.scaled(T["reward"].to_numpy(), cost), T["propensity_share"].to_numpy(), len(found.models),
+        candidates=allowed, cluster=T["group_key"].to_numpy(), cost_usd=cost,
+        propensity_kind="logged" if (T["propensity_kind"] == "logged").all() else "estimated",
+    )
+    return logged, utility
+
+
+def _seen(found: Log, column: str) -> np.ndarray:
+    """n×k: the column where the model was called, NaN elsewhere."""
+    wide = np.full(found.candidates.shape, np.nan)
+    place = {m: n for n, m in enumerate(found.models)}
+    wide[np.arange(len(wide)), found.rows["action"].map(place)] = found.rows[column]
+    return wide
+
+
+def _costs_of(router: Router, T: pd.DataFrame) -> np.ndarray:
+    return np.nan_to_num(router.predict_cost(T), nan=0.0)
+
+
+def _explored(choice: np.ndarray, models: list[str], allowed: np.ndarray, epsilon: float) -> np.ndarray:
+    """n×k: the choice with probability 1 - ε, and any candidate evenly with ε; so all contenders explore alike."""
+    chosen = choice[:, None] == np.array(models)[None, :]
+    return (1 - epsilon) * chosen + epsilon * allowed / allowed.sum(axis=1, keepdims=True)
+
+
+def _greedy(chances: np.ndarray) -> np.ndarray:
+    return np.eye(chances.shape[1])[chances.argmax(axis=1)]
+
+
+def _shares(chances: np.ndarray, workload: pd.Series) -> dict[str, np.ndarray]:
+    """By workload: how often the policy would call each model; what a gateway that knows no prompts can be told."""
+    labels = workload.to_numpy()
+    return {str(one): chances[labels == one].mean(axis=0) for one in sorted(set(labels))}
+
+
+def _config_chances(shares: dict[str, np.ndarray], workload: pd.Series, allowed: np.ndarray) -> np.ndarray:
+    chances = np.stack([shares[one] for one in workload]) * allowed
+    empty = chances.sum(axis=1) == 0
+    chances[empty] = allowed[empty]
+    return chances / chances.sum(axis=1, keepdims=True)
+
+
+def _verdict(comparison: Any, utility: Utility, incumbent: str, given: Any) -> tuple[str, tuple[str, ...]]:
+    if not comparison.verdict.can_tell or comparison.difference.interval is None:
+        return "refused", comparison.verdict.reasons or (comparison.difference.because,)
+    low, high = (utility.spread * v for v in (comparison.difference.interval.low, comparison.difference.interval.high))
+    told = f"against {incumbent} {utility.spread * comparison.difference.value:+.4f} a call, 95 % interval {low:+.4f} to {high:+.4f}"
+    if comparison.better:
+        return "champion", (told,)
+    return "challenger", (f"{told}: not proven to be better",)
+
+
+def _evaluation_rows(version: str, evaluations: dict[str, Evaluation], utility: Utility, logged_mean: float, T: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = [
+        _figure(version, "logged", "mean", "objective", utility.back(logged_mean), None, None, len(T), True, ""),
+        _figure(version, "logged", "mean", "cost_usd", float(T["cost_usd"].mean()), None, None, len(T), True, ""),
+    ]
+    for name, one in evaluations.items():
+        can_tell, why = one.verdict.can_tell, "; ".join(one.verdict.reasons)
+        for measure, estimates, back in (("objective", one.reward, utility.back), ("cost_usd", one.cost_usd or {}, float)):
+            for estimator, found in estimates.items():
+                low, high = (back(found.interval.low), back(found.interval.high)) if found.interval else (None, None)
+                because = "; ".join(text for text in (why, found.because) if text)
+                rows.append(_figure(version, name, estimator, measure, back(found.value), low, high, one.diagnostics.effective_sample_size, can_tell, because))
+    return rows
+
+
+def _figure(version, contender, estimator, measure, value, low, high, effective, can_tell, because) -> dict[str, Any]:
+    return {
+        "policy_version": version, "contender": contender, "estimator": estimator, "measure": measure, "estimate": float(value),
+        "estimate_low": low, "estimate_high": high, "effective_sample_size": float(effective), "can_tell": bool(can_tell), "because": because,
+    }
+
+
+def _write_folder(
+    folder: Path, plain: dict[str, Any], router: Router, shares: dict[str, np.ndarray], T: pd.DataFrame, found: Log, row: dict[str, Any],
+    table: list[dict[str, Any]], advice: list[Exploration], logged_mean: float,
+) -> str:
+    """All files of a version, in place at once; returns the hash of its policy."""
+    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    part.mkdir(parents=True)
+    packed = json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+    (part / "policy.json").write_bytes(packed)
+    providers = T.dropna(subset=["provider_name"]).groupby("action")["provider_name"].agg(lambda names: names.value_counts().index[0]).to_dict()
+    (part / "config.yaml").write_text(litellm_config(shares, found.models, providers, row["policy_version"]))
+    model_file.save(router, part / "router.skops")
+    points = {(f["contender"], f["measure"]): f for f in table if f["estimator"] in (RECOMMENDED, "mean")}
+    names = [name for name, measure in points if measure == "objective"]
+    curves = [Curve(n, np.array([points[n, "cost_usd"]["estimate"]]), np.array([points[n, "objective"]["estimate"]]), is_line=False) for n in names]
+    edge = hull(np.array([c.cost[0] for c in curves]), np.array([c.quality[0] for c in curves]))
+    draw([*curves, Curve("what mixing reaches", *edge)], part / "pareto", f"Policy {row['policy_version']}", "USD a call (doubly robust)", row["objective"])
+    (part / "card.md").write_text(_card(row, found, table, advice))
+    if folder.exists():  # an earlier run that died before its commit
+        shutil.rmtree(folder)
+    os.replace(part, folder)
+    return hashlib.sha256(packed).hexdigest()
+
+
+def litellm_config(shares: dict[str, np.ndarray], models: list[str], providers: dict[str, str], version: str) -> str:
+    """A LiteLLM router configuration: a model group a workload, weighted as the policy would choose on the whole.
+
+    LiteLLM's weights know the workload and not the prompt; the table calls this contender `litellm_config`.
+    """
+    groups = []
+    for workload, share in shares.items():
+        for model, weight in zip(models, share, strict=True):
+            if weight > 0:
+                name = f"{providers[model]}/{model}" if model in providers and "/" not in model else model
+                groups.append({"model_name": workload or "default", "litellm_params": {"model": name, "weight": round(float(weight), 6)}})
+    head = f"# Routing policy {version}. Call the model group of your workload; the weights are LiteLLM's simple-shuffle.\n"
+    return head + yaml.safe_dump({"model_list": groups, "router_settings": {"routing_strategy": "simple-shuffle"}}, sort_keys=False, allow_unicode=True)
+
+
+def _card(row: dict[str, Any], found: Log, table: list[dict[str, Any]], advice: list[Exploration]) -> str:
+    shown = [f for f in table if f["estimator"] in (RECOMMENDED, "mean")]
+
+    def interval(f: dict[str, Any]) -> str:
+        return "" if f["estimate_low"] is None else f"{f['estimate_low']:.4f} to {f['estimate_high']:.4f}"
+
+    by = {(f["contender"], f["measure"]): f for f in shown}
+    lines = [
+        f"# Routing policy {row['policy_version']}: {row['status']}", "", *(f"- {reason}" for reason in json.loads(row["reasons"])), "",
+        f"Objective: {row['objective']}. Exploration: {row['exploration_share']:.0%} of calls, propensities logged by the reader.",
+        f"Learnt from {row['train_count']:,} calls and judged on {row['test_count']:,} later ones that share no session, trace or near-same prompt with them,",
+        f"{row['data_from_at']:%Y-%m-%d} to {row['data_until_at']:%Y-%m-%d}.", "",
+        "## From the log to what was used", "", "| calls | |", "|---:|---|", *(f"| {count:,} | {name} |" for name, count in found.funnel), "",
+        f"## Judged off-policy ({RECOMMENDED}, 95 % intervals by group)", "", "| contender | objective | interval | USD a call | can tell |", "|---|---:|---|---:|---|",
+        *(
+            f"| {name} | {by[name, 'objective']['estimate']:.4f} | {interval(by[name, 'objective'])} | {by[name, 'cost_usd']['estimate']:.6f} | "
+            f"{'yes' if by[name, 'objective']['can_tell'] else 'no: ' + by[name, 'objective']['because']} |"
+            for name, measure in by if measure == "objective"
+        ), "",
+        "## What exploring would buy in a week", "", "| ε | effective sample size | half width | detectable difference | objective given up a call |", "|---:|---:|---:|---:|---:|",
+        *(f"| {a.epsilon_share:.0%} | {a.effective_sample_size:,.0f} | {a.half_width:.4f} | {a.detectable_difference:.4f} | {a.regret:.5f} |" for a in advice), "",
+        "## Limits", "", "The policy reads the last thing the user said, its length and the workload. It knows nothing of models it has not seen.",
+        "An estimate with estimated propensities trusts that the old router saw no more than the log holds.", "",
+    ]
+    return "\n".join(lines)
+
+
+def _rows(settings: Settings, seen: Snapshot) -> list[dict[str, Any]]:
+    if not seen.files:
+        return []
+    with connect(settings) as con:
+        return con.execute(f"select * from {parquet_list(e.path for e in seen.files)} order by policy_version").to_arrow_table().to_pylist()
+
+
+def _version(settings: Settings, lake: Lake, version: str) -> dict[str, Any] | None:
+    return next((r for r in _rows(settings, lake.snapshot(POLICY)) if r["policy_version"] == version), None)
+
+
+def _champion_version(settings: Settings, lake: Lake) -> str | None:
+    return next((r["policy_version"] for r in _rows(settings, lake.snapshot(POLICY)) if r["status"] == "champion"), None)
+
+
+def _register(settings: Settings, lake: Lake, row: dict[str, Any]) -> None:
+    """Add a version to the table; a champion retires the one before."""
+
+    def attempt(seen: Snapshot) -> None:
+        rows = [r for r in _rows(settings, seen) if r["policy_version"] != row["policy_version"]]
+        fresh = dict(row)
+        if fresh["status"] == "champion":
+            for other in rows:
+                if other["status"] == "champion":
+                    other["status"] = "retired"
+            fresh["promotion_number"] = 1 + max((r["promotion_number"] or 0 for r in rows), default=0)
+        _commit_rows(settings, lake, seen, [*rows, fresh])
+
+    lake.settle(POLICY, attempt)
+
+
+def _commit_rows(settings: Settings, lake: Lake, seen: Snapshot, rows: list[dict[str, Any]]) -> None:
+    path = _write(settings, POLICY, pa.Table.from_pylist(rows))
+    lake.commit(seen, [lake.upload(path, POLICY)], seen.files)
+
+
+def _replace(settings: Settings, lake: Lake, name: str, fresh: pa.Table, keep: str) -> None:
+    """Put rows into a small table in place of those that are not `keep`."""
+
+    def attempt(seen: Snapshot) -> None:
+        old = f"select * from {parquet_list(e.path for e in seen.files)} where {keep} union all by name " if seen.files else ""
+        path = _write(settings, name, fresh, old)
+        lake.commit(seen, [lake.upload(path, name)], seen.files)
+
+    lake.settle(name, attempt)
+
+
+def _write(settings: Settings, name: str, fresh: pa.Table, before: str = "") -> Path:
+    with connect(settings) as con:
+        con.register("fresh", fresh)
+        typed = ", ".join(contract(name).typed())
+        return write(con, settings.scratch / f"{uuid.uuid4().hex}.parquet", f"select {typed} from ({before}select * from fresh) order by all")
