@@ -81,12 +81,13 @@ def skewed(estimate: float, moves: np.ndarray) -> Interval:
     """As `normal`, with the t statistic's skewness taken out by Hall's (1992) monotone cubic, and degrees of freedom that say how well the
     variance itself is known (Satterthwaite, from the fourth moment): a few heavy clusters count as few.
     """
-    count, second = len(moves), float(moves @ moves)
-    error = standard_error(moves)
-    if not second > 0:
+    count, error, peak = len(moves), standard_error(moves), float(np.abs(moves).max())
+    if peak == 0:
         return Interval(estimate, estimate, "skewness-corrected, clustered")
-    skew = float((moves**3).sum()) / second**1.5
-    excess = float((moves**4).sum()) / second**2 - 1 / count
+    scaled = moves / peak
+    second = float(scaled @ scaled)
+    skew = float((scaled**3).sum()) / second**1.5
+    excess = float((scaled**4).sum()) / second**2 - 1 / count
     freedom = max(min(count - 1, 2 / excess), 1) if excess > 0 else count - 1
     quantile = student.ppf((1 + LEVEL) / 2, freedom)
 

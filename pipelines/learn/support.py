@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.sparse import csr_matrix
+from scipy.stats import binom, norm
 from sklearn.tree import DecisionTreeClassifier
 
 from pipelines.learn.intervals import standard_error
@@ -40,7 +41,7 @@ class Regions:
     """What the context says about where actions were logged, whatever the target."""
 
     unseen: np.ndarray
-    """n×k: the action was never logged in the row's region, though even its smallest propensity would have shown it there."""
+    """n×k: in the row's region the action was logged never, or far less often than even the smallest of its propensities would have it."""
     likelihood_z: float
     """How much better a small tree foretells the logged actions than the propensities do, in clustered standard errors."""
 
@@ -73,7 +74,7 @@ class Diagnostics:
     unsupported_share: float
     """Target mass that certainly had no chance to be logged: on no candidate, on an action never logged, beside a choice made with certainty."""
     unseen_region_share: float
-    """Target mass in regions of the context where the action was never logged, though even its smallest propensity would have shown it."""
+    """Target mass in regions of the context where the action was logged never, or far less often than even its smallest propensity would have it."""
     likelihood_z: float
     """How much better a small tree foretells the logged actions than the propensities do, in standard errors: true ones cannot be beaten."""
 
@@ -131,7 +132,7 @@ def verdict(found: Diagnostics) -> Verdict:
     if found.unsupported_share > LIMITS["unsupported_share"].limit:
         refuse("unsupported_share", f"{_percent(found.unsupported_share)} of the target's choices had no chance to be logged")
     if found.unseen_region_share > LIMITS["unseen_region_share"].limit:
-        refuse("unseen_region_share", f"{_percent(found.unseen_region_share)} of the target's choices lie where that action was never logged")
+        refuse("unseen_region_share", f"{_percent(found.unseen_region_share)} of the target's choices lie in regions where that action was not logged")
     if found.effective_sample_size < LIMITS["effective_sample_size"].limit:
         refuse("effective_sample_size", f"the logs tell as much as {found.effective_sample_size:.0f} traces of the target, under {LIMITS['effective_sample_size'].limit:.0f}")
     if found.max_weight_share > LIMITS["max_weight_share"].limit:
@@ -186,7 +187,7 @@ def _unsupported(logged: LoggedData, policy: np.ndarray) -> float:
 
 
 def look_for_regions(logged: LoggedData, *, seed: int = 0) -> Regions:
-    """Find regions of the context where an action was never logged, and whether a tree foretells actions better than the propensities.
+    """Find regions of the context where an action was not logged, and whether a tree foretells actions better than the propensities.
 
     The rows (whole clusters) are halved; a tree that foretells the action from the context is grown on one half and tested on the other, both
     ways round, so that nothing it found by chance counts. True probabilities have the highest likelihood in expectation (Gibbs' inequality).
@@ -205,18 +206,21 @@ def look_for_regions(logged: LoggedData, *, seed: int = 0) -> Regions:
         # Rows may be in order of time; every so many rows are taken, not the first.
         train = train[:: -(-len(train) // TREE_ROWS)]
         tree = DecisionTreeClassifier(max_leaf_nodes=32, min_samples_leaf=25, random_state=seed).fit(context[train], logged.action[train])
-        leaf, count = tree.apply(context[test]), tree.tree_.node_count
-        learnt = _by_leaf(tree.apply(context[train]), logged.action[train], count, k)
+        learnt = np.zeros((tree.tree_.node_count, k))
+        np.add.at(learnt, (tree.apply(context[train]), logged.action[train]), 1)
         # Learnt frequencies over the row's candidates, with one call's worth of doubt spread evenly.
-        chance = (learnt[leaf] + 1 / k) * logged.candidates[test]
+        chance = (learnt[tree.apply(context[test])] + 1 / k) * logged.candidates[test]
         taken = chance[np.arange(len(test)), logged.action[test]] / chance.sum(axis=1)
         gain[test] = np.log(taken / logged.propensity[test])
-        possible = np.column_stack([np.bincount(leaf, weights=logged.candidates[test, a], minlength=count) for a in range(k)])
-        surprise = possible * np.log1p(-least)
-        never = (_by_leaf(leaf, logged.action[test], count, k) == 0) & (surprise < math.log(LIMITS["false_alarm"].limit / (tree.get_n_leaves() * k)))
-        unseen[test] = never[leaf]
+        # Every node is a region, for a leaf may be too small to show what its parent shows. Not "never": edges are guessed, so a few calls from
+        # beyond one may lie inside.
+        path = tree.decision_path(context[test])
+        # Clusters are counted, not rows: a session may stick to the model it began with.
+        member = csr_matrix((np.ones(len(test)), (logged.cluster[test], np.arange(len(test)))))
+        possible, seen = (
+            np.column_stack([((member @ path.multiply(rows[:, [action]])) > 0).sum(axis=0).A1 for action in range(k)])
+            for rows in (logged.candidates[test], np.eye(k, dtype=bool)[logged.action[test]])
+        )
+        chance_of_so_few = binom.cdf(seen, possible, least)
+        unseen[test] = path @ (chance_of_so_few < LIMITS["false_alarm"].limit / chance_of_so_few.size).astype(np.float64) > 0
     return Regions(unseen, _z(gain, logged))
-
-
-def _by_leaf(leaf: np.ndarray, action: np.ndarray, leaves: int, actions: int) -> np.ndarray:
-    return np.bincount(leaf * actions + action, minlength=leaves * actions).reshape(leaves, actions)
