@@ -154,7 +154,7 @@ def estimate_propensity(logged: LoggedData, models: Sequence[BaseEstimator] | No
     rows, best, best_likelihood = np.arange(len(logged)), None, -np.inf
     for model in models or (
         make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=300)),
-        HistGradientBoostingClassifier(max_leaf_nodes=8, early_stopping=True, n_iter_no_change=5, random_state=seed),
+        HistGradientBoostingClassifier(max_leaf_nodes=8, learning_rate=0.2, early_stopping=True, n_iter_no_change=5, random_state=seed),
     ):
         policy = np.zeros((len(logged), logged.action_count))
         for test in logged.folds(folds, seed):

@@ -104,8 +104,10 @@ class OffPolicy:
         """The mean reward a call, and where costs were logged the mean cost in USD, under `policy`: n×k probabilities that sum to one."""
         policy = self._checked("policy", policy)
         found = diagnose(self.logged, policy, self.regions)
-        cost = None if self.logged.cost_usd is None else self._estimates(policy, self.logged.cost_usd, self.predicted_cost_usd)
-        return Evaluation(self._estimates(policy, self.logged.reward, self.predicted), cost, found, verdict(found))
+        cost = None
+        if (spent := self.logged.cost_usd) is not None:
+            cost = self._estimates(policy, spent, self.predicted_cost_usd, float(spent.max()))
+        return Evaluation(self._estimates(policy, self.logged.reward, self.predicted, 1.0), cost, found, verdict(found))
 
     def compare(self, policy_a: np.ndarray | None, policy_b: np.ndarray, *, estimator: str = RECOMMENDED) -> Comparison:
         """Does B earn more than A? Paired on the same rows, so that what is alike in both cancels out.
@@ -124,7 +126,7 @@ class OffPolicy:
             policy = self._checked(f"policy {name}", policy)
             weight = weights(self.logged, policy)
             sides.append((sign, self._terms(estimator, policy, weight, self.logged.reward, self.predicted)))
-            span += _span(estimator, weight, self.logged.reward)
+            span += _span(estimator, weight, 1.0)
             reasons += [f"{name}: {reason}" for reason in verdict(diagnose(self.logged, policy, self.regions)).reasons]
         difference = self._estimate(f"{estimator}, B minus A", sides, span)
         judged, better = Verdict(not reasons, tuple(reasons)), None
@@ -144,14 +146,14 @@ class OffPolicy:
         surprise = weight * (outcome - predicted[np.arange(len(outcome)), self.logged.action])
         return Terms(base, surprise, weight if estimator == "sndr" else None)
 
-    def _estimates(self, policy: np.ndarray, outcome: np.ndarray, predicted: np.ndarray) -> dict[str, Estimate]:
+    def _estimates(self, policy: np.ndarray, outcome: np.ndarray, predicted: np.ndarray, top: float) -> dict[str, Estimate]:
         weight, found = weights(self.logged, policy), {}
         for estimator in ESTIMATORS:
             terms = self._terms("dr" if estimator == "switch_dr" else estimator, policy, weight, outcome, predicted)
             if estimator == "switch_dr":
                 found[estimator] = Estimate(estimator, self._switched(terms, weight), None, None, NO_INTERVAL[estimator])
             else:
-                found[estimator] = self._estimate(estimator, [(1, terms)], _span(estimator, weight, outcome))
+                found[estimator] = self._estimate(estimator, [(1, terms)], _span(estimator, weight, top))
         return found
 
     def _estimate(self, name: str, sides: list[tuple[int, Terms]], span: float) -> Estimate:
@@ -198,7 +200,7 @@ class OffPolicy:
         return chosen
 
 
-def _span(estimator: str, weight: np.ndarray, outcome: np.ndarray) -> float:
-    """Width of the range one row's score can take, from the largest weight seen and the outcomes' range (0..1 for rewards)."""
-    top, heaviest = max(1.0, float(outcome.max())), float(weight.max())
+def _span(estimator: str, weight: np.ndarray, top: float) -> float:
+    """Width of the range one row's score can take: outcomes in 0..top, weights up to the largest seen."""
+    heaviest = float(weight.max())
     return top * heaviest if estimator in ("ips", "snips") else top * (1 + 2 * heaviest)

@@ -4,6 +4,7 @@ model's outcome is seen, many times over; what is estimated from the logs is com
     python -m tests.benchmarks.offpolicy                                  the whole protocol: errors, coverage, false wins, power, refusals
     python -m tests.benchmarks.offpolicy --quick                          the same with few replications, in a minute or two
     python -m tests.benchmarks.offpolicy --data gsm8k --sizes 1000 5000   parts of it
+    python -m tests.benchmarks.offpolicy --intervals                      normal, skewness-corrected, bootstrap-t and Bernstein intervals
     python -m tests.benchmarks.offpolicy --speed                          a million rows; and against a plain pandas loop
 
 Rows are drawn with replacement (20,000 rows from 12,542 prompts), each draw on its own, and the truth is the mean over exactly these prompts: so
@@ -301,6 +302,34 @@ def protocol(data: list[str], sizes: list[int], loggings: list[str], propensitie
                 print(f"  {name:<10}{what:<66}{100 * np.mean([a for a, _ in answers]):6.1f} % of {len(answers):,}{100 * answers[0][1]:8.1f} %")
 
 
+def by_every_method(job: tuple[str, str, int, int]) -> dict:
+    name, logging, n, seed = job
+    prompts = load(name)
+    truth = prompts.value(prompts.target)
+    rows, logged = logs(prompts, logging, "true", n, seed)
+    judge = OffPolicy(logged, seed=seed)
+    row = {"logging": logging, "n": n, "told": judge.evaluate(prompts.target[rows]).verdict.can_tell}
+    direct = (prompts.target[rows] * judge.predicted).sum(axis=1)
+    row["dm, a plain one, covers"] = abs(direct.mean() - truth) <= 1.96 * direct.std() / n**0.5
+    for method in ("normal", "skewed", "bootstrap", "empirical_bernstein"):
+        again = OffPolicy(logged, predicted=judge.predicted, method=method, seed=seed)
+        again.regions = judge.regions
+        interval = again.evaluate(prompts.target[rows]).reward["dr"].interval
+        row |= {f"{method} covers": interval.low <= truth <= interval.high, f"{method} width": interval.high - interval.low}
+        row |= {f"{method} truth below": truth < interval.low, f"{method} truth above": truth > interval.high}
+    return row
+
+
+def interval_methods(name: str, replications: int, processes: int) -> None:
+    """The ways to make an interval, for DR, where logs are told but only just."""
+    cells = (("uniform", 500), ("eps .2", 800), ("eps .1", 1_500), ("eps .05", 3_000), ("eps .05", 5_000))
+    with Processes(processes, initializer=threadpool_limits, initargs=(1,)) as pool:
+        found = pd.DataFrame(pool.imap(by_every_method, [(name, logging, n, seed) for logging, n in cells for seed in range(replications)], chunksize=20))
+    found = found[found["told"]]
+    print(f"\n{name}: DR, in % of the replications that did not refuse")
+    print((100 * found.groupby(["logging", "n"], sort=False).mean().drop(columns="told")).round(1).T.to_string())
+
+
 def exploring(name: str) -> None:
     """What the advice promises at 5,000 calls, beside what the protocol then finds."""
     prompts = load(name)
@@ -342,7 +371,7 @@ def speed(n: int) -> None:
     predicted = judge.predicted[:part]
     start = time.perf_counter()
     ours = OffPolicy(small, predicted=predicted, method="normal")
-    estimates = ours._estimates(target[:part], small.reward, predicted)
+    estimates = ours._estimates(target[:part], small.reward, predicted, 1.0)
     fast = time.perf_counter() - start
     frame = pd.DataFrame({"action": small.action, "reward": small.reward, "propensity": small.propensity, "trace": small.cluster})
     for a in range(k):
@@ -385,11 +414,16 @@ def main() -> None:
     parser.add_argument("--replications", type=int, default=500)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="20 replications of two sizes")
+    parser.add_argument("--intervals", action="store_true", help="compare the ways to make an interval instead")
     parser.add_argument("--speed", action="store_true", help="time a million rows instead")
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of --speed")
     asked = parser.parse_args()
     if asked.speed:
         speed(asked.rows)
+        return
+    if asked.intervals:
+        load(asked.data[0])
+        interval_methods(asked.data[0], asked.replications, asked.processes)
         return
     start = time.perf_counter()
     sizes, replications = ([500, 2_000], 20) if asked.quick else (asked.sizes, asked.replications)

@@ -141,6 +141,16 @@ def test_rows_said_twice_in_one_trace_say_nothing_new() -> None:
     assert naive.reward["dr"].standard_error < 0.75 * once.reward["dr"].standard_error
 
 
+@given(st.lists(st.integers(0, 12), min_size=40, max_size=80))
+def test_a_trace_is_never_on_both_sides_of_a_fold(trace: list[int]) -> None:
+    n = len(trace)
+    logged = LoggedData(np.zeros((n, 1)), np.zeros(n), np.zeros(n), np.ones(n), 2, cluster=[*trace[:-3], "x", "y", "z"])
+    folds = np.stack(list(logged.folds()))
+    assert (folds.sum(axis=0) == 1).all()
+    for fold in folds:
+        assert not set(logged.cluster[fold]) & set(logged.cluster[~fold])
+
+
 def test_the_same_seed_gives_the_same_figures() -> None:
     made = calls(600)
     [one, two] = [judged(made.logged, made.target, method="bootstrap", seed=3).reward for _ in range(2)]
