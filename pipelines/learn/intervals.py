@@ -74,7 +74,7 @@ def standard_error(moves: np.ndarray) -> float:
 def normal(estimate: float, moves: np.ndarray) -> Interval:
     """Estimate ± t × clustered standard error. Short of its level where few heavy, skewed clusters decide."""
     reach = student.ppf((1 + LEVEL) / 2, max(len(moves) - 1, 1)) * standard_error(moves)
-    return Interval(estimate - reach, estimate + reach, "normal, clustered")
+    return Interval(float(estimate - reach), float(estimate + reach), "normal, clustered")
 
 
 def skewed(estimate: float, moves: np.ndarray) -> Interval:
@@ -94,9 +94,9 @@ def skewed(estimate: float, moves: np.ndarray) -> Interval:
     def unskewed(y: float) -> float:
         if abs(skew) < 1e-9:
             return y
-        return 3 / skew * (np.cbrt(1 + skew * (y - skew / 6)) - 1)
+        return 3 / skew * (math.cbrt(1 + skew * (y - skew / 6)) - 1)
 
-    return Interval(estimate - error * unskewed(quantile), estimate - error * unskewed(-quantile), "skewness-corrected, clustered")
+    return Interval(float(estimate - error * unskewed(quantile)), float(estimate - error * unskewed(-quantile)), "skewness-corrected, clustered")
 
 
 def bootstrap(parts: list[tuple[float, np.ndarray]], *, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
