@@ -1,0 +1,193 @@
+"""Logged decisions: what was known, what was chosen, how likely that was, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pipelines.errors import StopTheLine
+
+FOLDS = 3
+"""Folds of cross-fitting. Two give away half of the rows of a rarely chosen action; more than three cost time and change little."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedData:
+    """n decisions among k actions, checked when made; arrays come out as float64, int64 and bool.
+
+    `context` n×d features known before the decision; `action` n numbers 0..k-1; `reward` n values in [0, 1];
+    `propensity` n probabilities of the logged action, or n×k probabilities of all actions, in which case `logging_policy` keeps them;
+    `candidates` n×k, which actions could be chosen at all (default: all); `cluster` n labels: rows that share one (a trace, a tenant)
+    may depend on each other, rows that do not are taken to be independent (default: each row alone); `cost_usd` n costs of the logged calls.
+    Rows whose reward is unknown are to be left out before, and said so.
+
+    Raises `StopTheLine` where a value cannot be what it is said to be, naming the first row.
+    """
+
+    context: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    propensity: np.ndarray
+    action_count: int
+    candidates: np.ndarray | None = None
+    cluster: np.ndarray | None = None
+    cost_usd: np.ndarray | None = None
+    propensity_kind: Literal["logged", "estimated"] = "logged"
+    logging_policy: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        keep = object.__setattr__
+        n, k = len(self.action), self.action_count
+        if n == 0:
+            raise StopTheLine("no logged decisions: nothing can be said about any policy; look at the filter that chose the rows")
+        if k < 2:
+            raise StopTheLine(f"{k} action: with fewer than two there is no decision to judge; give all candidates as actions, chosen or not")
+        if self.propensity_kind not in ("logged", "estimated"):
+            raise StopTheLine(f"propensity_kind is {self.propensity_kind!r}; it is 'logged' or 'estimated'")
+        context = _floats("context", self.context, (n, None))
+        given = _floats("action", self.action, (n,))
+        _refuse("action", (given != np.floor(given)) | (given < 0) | (given >= k), f"not a number from 0 to {k - 1}")
+        action = given.astype(np.int64)
+        reward = _floats("reward", self.reward, (n,))
+        _refuse("reward", (reward < 0) | (reward > 1), "outside 0..1; scale it first, the limits of intervals rest on it")
+        candidates = np.ones((n, k), dtype=bool) if self.candidates is None else _matrix("candidates", self.candidates, (n, k)).astype(bool)
+        rows = np.arange(n)
+        _refuse("action", ~candidates[rows, action], "chosen though it was no candidate; candidates or actions are wrong")
+        propensity = np.asarray(self.propensity)
+        logging_policy = self.logging_policy
+        if propensity.ndim == 2:
+            logging_policy = propensity
+        if logging_policy is not None:
+            logging_policy = probabilities("propensity", logging_policy, (n, k))
+            _refuse("propensity", ((logging_policy > 0) & ~candidates).any(axis=1), "above zero for an action that was no candidate")
+            if propensity.ndim == 2:
+                propensity = logging_policy[rows, action]
+        propensity = _floats("propensity", propensity, (n,))
+        _refuse("propensity", (propensity <= 0) | (propensity > 1), "not in (0, 1]; what was chosen had a chance, and weights divide by it")
+        if self.cluster is None:
+            cluster = rows
+        else:
+            cluster = np.unique(_matrix("cluster", self.cluster, (n,)), return_inverse=True)[1].astype(np.int64)
+        cost = None if self.cost_usd is None else _floats("cost_usd", self.cost_usd, (n,))
+        if cost is not None:
+            _refuse("cost_usd", cost < 0, "below zero")
+        for name, value in {
+            "context": context, "action": action, "reward": reward, "propensity": propensity, "candidates": candidates,
+            "cluster": cluster, "cost_usd": cost, "logging_policy": logging_policy,
+        }.items():
+            keep(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    @property
+    def cluster_count(self) -> int:
+        """How many independent pieces the rows fall into."""
+        return int(self.cluster.max()) + 1
+
+    def folds(self, count: int = FOLDS, seed: int = 0) -> Iterator[np.ndarray]:
+        """Masks of the rows of each fold; a cluster is never divided. Raises `StopTheLine` with fewer clusters than folds."""
+        if self.cluster_count < count:
+            raise StopTheLine(f"{self.cluster_count} clusters cannot make {count} folds; gather logs of more traces or tenants")
+        fold = (np.random.default_rng(seed).permutation(self.cluster_count) % count)[self.cluster]
+        return (fold == number for number in range(count))
+
+
+def probabilities(name: str, value: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """n×k action probabilities, checked: none below zero, each row sums to one (to 1e-6). Raises `StopTheLine`."""
+    checked = _floats(name, value, shape)
+    _refuse(name, (checked < 0).any(axis=1) | (np.abs(checked.sum(axis=1) - 1) > 1e-6), "not probabilities that sum to one")
+    return checked
+
+
+def fit_reward(
+    logged: LoggedData, model: BaseEstimator | None = None, *, outcome: np.ndarray | None = None, folds: int = FOLDS, seed: int = 0
+) -> np.ndarray:
+    """n×k predictions of the reward of every action, each row's made without the fold its cluster is in (cross-fitting, so that the
+    intervals of doubly robust estimators need not trust the model; Chernozhukov et al. 2018).
+
+    One `model` an action: any scikit-learn regressor, or a classifier where all rewards are 0 or 1; default: ridge regression on
+    standardised features, its penalty chosen by leave-one-out error. An action that a fold cannot learn gets the mean of all rewards.
+    Predictions are kept within the rewards seen. `outcome` replaces the reward, for example by `cost_usd`.
+    """
+    target = logged.reward if outcome is None else outcome
+    chosen = model or make_pipeline(StandardScaler(), RidgeCV(np.logspace(1, 4, 4)))
+    if is_classifier(chosen) and not np.isin(target, (0, 1)).all():
+        raise StopTheLine("a classifier as reward model needs rewards of 0 and 1; give a regressor")
+    predicted = np.empty((len(logged), logged.action_count))
+    for test in logged.folds(folds, seed):
+        for action in range(logged.action_count):
+            train = ~test & (logged.action == action)
+            learnt = target[train]
+            if learnt.size < 2 or (learnt == learnt[0]).all():
+                # Shrunk towards all actions: three equal rewards say little.
+                predicted[test, action] = (learnt.sum() + 2 * target[~test].mean()) / (learnt.size + 2)
+                continue
+            fitted = clone(chosen).fit(logged.context[train], learnt)
+            predicted[test, action] = fitted.predict_proba(logged.context[test])[:, 1] if is_classifier(fitted) else fitted.predict(logged.context[test])
+    return np.clip(predicted, target.min(), target.max())
+
+
+def estimate_propensity(logged: LoggedData, models: Sequence[BaseEstimator] | None = None, *, folds: int = FOLDS, seed: int = 0) -> LoggedData:
+    """The same decisions with propensities estimated from `context`, marked as estimated; those given before are not looked at.
+
+    Each of `models` (scikit-learn classifiers with probabilities; default: multinomial logistic regression, which fits policies that lean
+    on many features a little, and boosted trees, which fit rules with steps) is cross-fitted by cluster and renormalised over each row's
+    candidates; the one under which the held-out actions are likeliest is taken. Isotonic calibration on top was tried and left out: its
+    smallest steps give weights of hundreds. No probability is put below one in the number of rows it
+    was learnt from: rarer cannot be seen. What chose the action but is not in `context` stays unseen: then estimates are biased, and no check
+    can tell. Raises `StopTheLine` where too few actions were chosen.
+    """
+    rows, best, best_likelihood = np.arange(len(logged)), None, -np.inf
+    for model in models or (
+        make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=300)),
+        # Few, small trees: a weight divides by what they say, and a bold guess at a rare choice costs more than a timid one.
+        HistGradientBoostingClassifier(max_iter=40, max_leaf_nodes=4, min_samples_leaf=40, early_stopping=False, random_state=seed),
+    ):
+        policy = np.zeros((len(logged), logged.action_count))
+        for test in logged.folds(folds, seed):
+            seen, counts = np.unique(logged.action[~test], return_counts=True)
+            # Of fewer rows nothing is learnt; such an action keeps the floor.
+            learnable = seen[counts >= 10]
+            if learnable.size < 2:
+                raise StopTheLine("fewer than two actions were chosen often enough to estimate propensities; there is no exploration to learn from")
+            train = ~test & np.isin(logged.action, learnable)
+            fitted = clone(model).fit(logged.context[train], logged.action[train])
+            policy[np.ix_(test, fitted.classes_)] = fitted.predict_proba(logged.context[test])
+            policy[test] = np.maximum(policy[test], 1 / train.sum())
+        policy *= logged.candidates
+        policy /= policy.sum(axis=1, keepdims=True)
+        propensity = policy[rows, logged.action]
+        if (likelihood := np.log(propensity).mean()) > best_likelihood:
+            best, best_likelihood = propensity, likelihood
+    return replace(logged, propensity=best, propensity_kind="estimated", logging_policy=None)
+
+
+def _matrix(name: str, value: object, shape: tuple[int | None, ...]) -> np.ndarray:
+    array = np.asarray(value)
+    if array.ndim != len(shape) or any(want is not None and have != want for have, want in zip(array.shape, shape, strict=True)):
+        wanted = " × ".join("any" if want is None else f"{want:,}" for want in shape)
+        raise StopTheLine(f"{name} has the shape {array.shape}, where {wanted} is needed")
+    return array
+
+
+def _floats(name: str, value: object, shape: tuple[int | None, ...]) -> np.ndarray:
+    try:
+        array = _matrix(name, value, shape).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise StopTheLine(f"{name} is not numbers: {error}") from error
+    _refuse(name, ~np.isfinite(array).reshape(len(array), -1).all(axis=1), "missing or infinite")
+    return array
+
+
+def _refuse(name: str, wrong: np.ndarray, what: str) -> None:
+    if wrong.any():
+        raise StopTheLine(f"{name}: {int(wrong.sum()):,} of {wrong.size:,} rows are {what}; the first is row {int(wrong.argmax())}")

@@ -1,0 +1,226 @@
+"""Can these logs tell at all? What carries the weight, what the target does that was never tried, and whether propensities are true."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.stats import binom, norm
+from sklearn.tree import DecisionTreeClassifier
+
+from pipelines.learn.intervals import standard_error
+from pipelines.learn.logged_data import LoggedData
+
+TREE_ROWS = 5_000
+"""Rows that regions are learnt from; what was found is tested on all."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A figure beyond which an estimate is refused, and why there."""
+
+    limit: float
+    because: str
+
+
+LIMITS = {
+    "effective_sample_size": Limit(200, "below it intervals fall short of their level, and two policies closer than 5 % cannot be told apart"),
+    "max_weight_share": Limit(0.05, "one trace that carries more than a twentieth of all weight decides the result alone"),
+    "min_propensity": Limit(0.01, "a weight above 100 rests on one call in a hundred, and an error of 0.005 in such a propensity doubles it"),
+    "low_propensity_weight_share": Limit(0.01, "rows below the smallest propensity may be there while they carry next to no weight"),
+    "unsupported_share": Limit(1e-9, "what was never tried has no outcome to learn from; the error may be as large as this share"),
+    "unseen_region_share": Limit(0.001, "outcomes lie in 0..1, so what is never tried there moves the value by no more than this"),
+    "false_alarm": Limit(0.001, "chance that any one check of the propensities refuses logs that are in order"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """What the context says about where actions were logged, whatever the target."""
+
+    unseen: np.ndarray
+    """n×k: in the row's region the action was logged never, or far less often than even the smallest of its propensities would have it."""
+    likelihood_z: float
+    """How much better a small tree foretells the logged actions than the propensities do, in clustered standard errors."""
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """What the weights of a target policy on logged decisions look like. Shares are of the rows' number or of the target's probability mass."""
+
+    row_count: int
+    cluster_count: int
+    propensity_kind: str
+    effective_sample_size: float
+    """Kish's (sum w)² / sum w² over clusters: as many independent, equally weighted traces would tell as much."""
+    effective_sample_share: float
+    """`effective_sample_size` over `cluster_count`."""
+    max_weight: float
+    max_weight_share: float
+    """Part of all weight that the heaviest cluster carries."""
+    min_propensity: float
+    """Smallest propensity among rows the target puts weight on."""
+    low_propensity_weight_share: float
+    """Part of all weight on rows whose propensity is below the limit of `min_propensity`."""
+    mean_weight: float
+    """1 in expectation where propensities are true and the target is supported."""
+    mean_weight_z: float
+    action_z: tuple[float, ...]
+    """By action: weight seen against the target's mass, in standard errors; nan where too few rows say."""
+    overlap_share: float
+    """Part of the logged decisions the target could have made too (its probability above zero)."""
+    unsupported_share: float
+    """Target mass that certainly had no chance to be logged: on no candidate, on an action never logged, beside a choice made with certainty."""
+    unseen_region_share: float
+    """Target mass in regions of the context where the action was logged never, or far less often than even its smallest propensity would have it."""
+    likelihood_z: float
+    """How much better a small tree foretells the logged actions than the propensities do, in standard errors: true ones cannot be beaten."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the logs can tell; `reasons` why not, in plain words."""
+
+    can_tell: bool
+    reasons: tuple[str, ...]
+
+
+def weights(logged: LoggedData, policy: np.ndarray) -> np.ndarray:
+    """Importance weights: the target's probability of the logged action over its propensity."""
+    return policy[np.arange(len(logged)), logged.action] / logged.propensity
+
+
+def diagnose(logged: LoggedData, policy: np.ndarray, regions: Regions) -> Diagnostics:
+    """Measure what `verdict` judges. `policy` is n×k probabilities."""
+    n, rows = len(logged), np.arange(len(logged))
+    chosen_mass = policy[rows, logged.action]
+    weight = chosen_mass / logged.propensity
+    by_cluster = np.bincount(logged.cluster, weights=weight, minlength=logged.cluster_count)
+    total, carried = weight.sum(), weight > 0
+    effective = float(total**2 / (by_cluster @ by_cluster)) if total > 0 else 0.0
+    limit = LIMITS["min_propensity"].limit
+    return Diagnostics(
+        row_count=n,
+        cluster_count=logged.cluster_count,
+        propensity_kind=logged.propensity_kind,
+        effective_sample_size=effective,
+        effective_sample_share=effective / logged.cluster_count,
+        max_weight=float(weight.max()),
+        max_weight_share=float(by_cluster.max() / total) if total > 0 else 1.0,
+        min_propensity=float(logged.propensity[carried].min()) if carried.any() else math.nan,
+        low_propensity_weight_share=float(weight[logged.propensity < limit].sum() / total) if total > 0 else 1.0,
+        mean_weight=float(weight.mean()),
+        mean_weight_z=_z(weight - 1, logged),
+        action_z=tuple(_action_z(logged, policy, weight, action) for action in range(logged.action_count)),
+        overlap_share=float(carried.mean()),
+        unsupported_share=_unsupported(logged, policy),
+        unseen_region_share=float(policy[regions.unseen].sum() / n),
+        likelihood_z=regions.likelihood_z,
+    )
+
+
+def verdict(found: Diagnostics) -> Verdict:
+    """Refuse where an estimate would look more certain than it can be; each limit and its reason is in `LIMITS`."""
+    reasons = []
+    given = "estimated" if found.propensity_kind == "estimated" else "logged"
+
+    def refuse(limit: str, text: str) -> None:
+        reasons.append(f"{text}: {LIMITS[limit].because}")
+
+    if found.unsupported_share > LIMITS["unsupported_share"].limit:
+        refuse("unsupported_share", f"{_percent(found.unsupported_share)} of the target's choices had no chance to be logged")
+    if found.unseen_region_share > LIMITS["unseen_region_share"].limit:
+        refuse("unseen_region_share", f"{_percent(found.unseen_region_share)} of the target's choices lie in regions where that action was not logged")
+    if found.effective_sample_size < LIMITS["effective_sample_size"].limit:
+        refuse("effective_sample_size", f"the logs tell as much as {found.effective_sample_size:.0f} traces of the target, under {LIMITS['effective_sample_size'].limit:.0f}")
+    if found.max_weight_share > LIMITS["max_weight_share"].limit:
+        refuse("max_weight_share", f"one trace carries {_percent(found.max_weight_share)} of the weight")
+    if found.low_propensity_weight_share > LIMITS["low_propensity_weight_share"].limit:
+        refuse("min_propensity", f"{_percent(found.low_propensity_weight_share)} of the weight is on propensities under {LIMITS['min_propensity'].limit}, the smallest {found.min_propensity:.2g}")
+    alarm = LIMITS["false_alarm"].limit
+    if abs(found.mean_weight_z) > norm.isf(alarm / 2):
+        reasons.append(
+            f"weights average {found.mean_weight:.3f}, {found.mean_weight_z:+.1f} standard errors from 1: "
+            f"the {given} propensities are wrong, or part of what the target does was never tried"
+        )
+    for action, z in enumerate(found.action_z):
+        if abs(z) > norm.isf(alarm / 2 / len(found.action_z)):
+            reasons.append(f"action {action} was logged {'more' if z > 0 else 'less'} often than its {given} propensities say, by {abs(z):.1f} standard errors")
+    if found.likelihood_z > norm.isf(alarm):
+        reasons.append(f"a small tree foretells the logged actions better than the {given} propensities, by {found.likelihood_z:.1f} standard errors: they are wrong")
+    return Verdict(not reasons, tuple(reasons))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
+
+
+def _z(values: np.ndarray, logged: LoggedData) -> float:
+    """Mean of values against zero, in clustered standard errors."""
+    by_cluster = np.bincount(logged.cluster, weights=values, minlength=logged.cluster_count)
+    size = np.bincount(logged.cluster, minlength=logged.cluster_count)
+    mean = values.mean()
+    error = standard_error((by_cluster - mean * size) / len(values))
+    # All alike: no error to measure with. Weights of 1 are right; any other constant is not, and never by chance.
+    return float(mean / error) if error > 1e-12 else (0.0 if abs(mean) < 1e-9 else math.copysign(math.inf, mean))
+
+
+def _action_z(logged: LoggedData, policy: np.ndarray, weight: np.ndarray, action: int) -> float:
+    seen = logged.action == action
+    if (seen & (weight > 0)).sum() < 30:
+        return math.nan
+    return _z(seen * weight - policy[:, action], logged)
+
+
+def _unsupported(logged: LoggedData, policy: np.ndarray) -> float:
+    if logged.logging_policy is not None:
+        return float(policy[logged.logging_policy == 0].sum() / len(logged))
+    never = np.bincount(logged.action, minlength=logged.action_count) == 0
+    impossible = ~logged.candidates | never
+    share = (policy * impossible).sum(axis=1)
+    # A choice made with certainty leaves nothing to its neighbours. Estimated propensities are never that sure.
+    certain = logged.propensity >= 1 - 1e-9
+    share[certain] = 1 - policy[np.flatnonzero(certain), logged.action[certain]]
+    return float(np.clip(share, 0, 1).mean())
+
+
+def look_for_regions(logged: LoggedData, *, seed: int = 0) -> Regions:
+    """Find regions of the context where an action was not logged, and whether a tree foretells actions better than the propensities.
+
+    The rows (whole clusters) are halved; a tree that foretells the action from the context is grown on one half and tested on the other, both
+    ways round, so that nothing it found by chance counts. True probabilities have the highest likelihood in expectation (Gibbs' inequality).
+    """
+    n, k = len(logged), logged.action_count
+    unseen, gain = np.zeros((n, k), dtype=bool), np.zeros(n)
+    half = (np.random.default_rng(seed).permutation(logged.cluster_count) % 2)[logged.cluster].astype(bool)
+    if min(half.sum(), (~half).sum()) < 50:
+        return Regions(unseen, 0.0)
+    least = np.ones(k)
+    np.minimum.at(least, logged.action, logged.propensity)
+    least = np.clip(least, LIMITS["min_propensity"].limit, 1 - 1e-9)
+    context = logged.context.astype(np.float32)
+    for grown in (half, ~half):
+        train, test = np.flatnonzero(grown), np.flatnonzero(~grown)
+        # Rows may be in order of time; every so many rows are taken, not the first.
+        train = train[:: -(-len(train) // TREE_ROWS)]
+        tree = DecisionTreeClassifier(max_leaf_nodes=32, min_samples_leaf=25, random_state=seed).fit(context[train], logged.action[train])
+        learnt = np.zeros((tree.tree_.node_count, k))
+        np.add.at(learnt, (tree.apply(context[train]), logged.action[train]), 1)
+        # Learnt frequencies over the row's candidates, with one call's worth of doubt spread evenly.
+        chance = (learnt[tree.apply(context[test])] + 1 / k) * logged.candidates[test]
+        taken = chance[np.arange(len(test)), logged.action[test]] / chance.sum(axis=1)
+        gain[test] = np.log(taken / logged.propensity[test])
+        # Every node is a region, for a leaf may be too small to show what its parent shows. Not "never": edges are guessed, so a few calls from
+        # beyond one may lie inside.
+        path = tree.decision_path(context[test])
+        # Clusters are counted, not rows: a session may stick to the model it began with.
+        member = csr_matrix((np.ones(len(test)), (logged.cluster[test], np.arange(len(test)))))
+        possible, seen = (
+            np.column_stack([((member @ path.multiply(rows[:, [action]])) > 0).sum(axis=0).A1 for action in range(k)])
+            for rows in (logged.candidates[test], np.eye(k, dtype=bool)[logged.action[test]])
+        )
+        chance_of_so_few = binom.cdf(seen, possible, least)
+        unseen[test] = path @ (chance_of_so_few < LIMITS["false_alarm"].limit / chance_of_so_few.size).astype(np.float64) > 0
+    return Regions(unseen, _z(gain, logged))

@@ -1,0 +1,448 @@
+"""Off-policy evaluation: figures worked out on paper, what must not change them, logs that must be refused, and intervals against the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import LogisticRegression
+
+from pipelines.errors import StopTheLine
+from pipelines.learn.exploration import advise
+from pipelines.learn.intervals import Terms, empirical_bernstein, influence, normal, skewed, value
+from pipelines.learn.logged_data import LoggedData, estimate_propensity, fit_reward
+from pipelines.learn.offpolicy import NO_INTERVAL, Evaluation, OffPolicy
+
+EYE = np.eye(3)
+
+
+@dataclass
+class Calls:
+    """Calls with three arms, of which the third suits most; `reward` is known for all arms, `logged` shows one."""
+
+    logged: LoggedData
+    logging: np.ndarray
+    reward: np.ndarray
+    target: np.ndarray
+
+    @property
+    def truth(self) -> float:
+        """The target's mean reward on these very calls."""
+        return float((self.target * self.reward).sum(axis=1).mean())
+
+
+def calls(n: int = 4_000, *, seed: int = 0, epsilon: float = 0.3, logging: np.ndarray | None = None, cluster: np.ndarray | None = None) -> Calls:
+    rng = np.random.default_rng(seed)
+    context = rng.standard_normal((n, 4))
+    chance = 1 / (1 + np.exp(-context[:, :3] - [0.0, 0.3, 0.6]))
+    reward = (rng.random((n, 3)) < chance).astype(float)
+    logging = (1 - epsilon) * EYE[(context[:, 3] > 0).astype(int)] + epsilon / 3 if logging is None else logging
+    action = (rng.random((n, 1)) > logging.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    rows = np.arange(n)
+    logged = LoggedData(context, action, reward[rows, action], logging[rows, action], 3, cluster=cluster)
+    return Calls(logged, logging, reward, EYE[chance.argmax(axis=1)])
+
+
+def judged(logged: LoggedData, policy: np.ndarray, **more: object) -> Evaluation:
+    return OffPolicy(logged, **more).evaluate(policy)
+
+
+# ---- worked out on paper --------------------------------------------------------------------------------------------------------------------
+
+#                      action  reward  propensity  target's probabilities  weight
+# a question            0       1       0.5         1    0                  2
+# the next              1       0       0.25        0    1                  4
+# the next              0       0       0.5         0.5  0.5                1
+# the last              1       1       0.5         0.2  0.8                1.6
+FOUR = LoggedData(np.zeros((4, 1)), np.array([0, 1, 0, 1]), np.array([1, 0, 0, 1]), np.array([0.5, 0.25, 0.5, 0.5]), 2)
+FOUR_TARGET = np.array([[1, 0], [0, 1], [0.5, 0.5], [0.2, 0.8]])
+FOUR_PREDICTED = np.full((4, 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "figure"),
+    [
+        ("dm", 0.5),
+        ("ips", (2 + 1.6) / 4),
+        ("snips", (2 + 1.6) / 8.6),
+        ("dr", 0.5 + (2 * 0.5 - 4 * 0.5 - 1 * 0.5 + 1.6 * 0.5) / 4),
+        ("sndr", 0.5 + (2 * 0.5 - 4 * 0.5 - 1 * 0.5 + 1.6 * 0.5) / 8.6),
+    ],
+)
+def test_estimators_by_hand(estimator: str, figure: float) -> None:
+    assert judged(FOUR, FOUR_TARGET, predicted=FOUR_PREDICTED).reward[estimator].value == pytest.approx(figure)
+
+
+def test_standard_errors_by_hand() -> None:
+    # DR scores of the four rows: 0.5 + (1, -2, -0.5, 0.8); their mean's standard error is s.d. / √n.
+    scores = 0.5 + np.array([1, -2, -0.5, 0.8])
+    alone = judged(FOUR, FOUR_TARGET, predicted=FOUR_PREDICTED).reward["dr"]
+    assert alone.standard_error == pytest.approx(scores.std(ddof=1) / 2)
+    # Two traces of two rows: the same of the traces' means.
+    paired = judged(replace(FOUR, cluster=["a", "a", "b", "b"]), FOUR_TARGET, predicted=FOUR_PREDICTED).reward["dr"]
+    assert paired.standard_error == pytest.approx(np.array([scores[:2].mean(), scores[2:].mean()]).std(ddof=1) / np.sqrt(2))
+
+
+def test_diagnostics_by_hand() -> None:
+    found = judged(FOUR, FOUR_TARGET, predicted=FOUR_PREDICTED)
+    assert found.diagnostics.effective_sample_size == pytest.approx(8.6**2 / (4 + 16 + 1 + 2.56))
+    assert found.diagnostics.max_weight_share == pytest.approx(4 / 8.6)
+    assert found.diagnostics.mean_weight == pytest.approx(2.15)
+    assert found.diagnostics.min_propensity == 0.25
+    assert not found.verdict.can_tell
+
+
+def test_the_logging_policy_itself_earned_the_mean_reward() -> None:
+    made = calls(500)
+    found = judged(replace(made.logged, propensity=made.logging), made.logging)
+    for estimator in ("ips", "snips"):
+        assert found.reward[estimator].value == pytest.approx(made.logged.reward.mean())
+    assert found.diagnostics.effective_sample_size == pytest.approx(500)
+    assert found.diagnostics.unsupported_share == 0
+
+
+# ---- what must not change the figures ------------------------------------------------------------------------------------------------------
+
+EXACT = ("dm", "ips", "snips", "dr", "sndr", "switch_dr")
+
+
+def test_relabelled_arms_change_nothing() -> None:
+    made, order = calls(1_000), np.array([2, 0, 1])
+    plain = judged(made.logged, made.target)
+    swapped = judged(replace(made.logged, action=np.argsort(order)[made.logged.action], candidates=None), made.target[:, order])
+    for name in EXACT:
+        assert swapped.reward[name].value == pytest.approx(plain.reward[name].value)
+    assert swapped.diagnostics.effective_sample_size == pytest.approx(plain.diagnostics.effective_sample_size)
+
+
+def test_scaled_and_shifted_rewards_scale_and_shift_the_figures() -> None:
+    made = calls(1_000)
+    plain = judged(made.logged, made.target)
+    moved = judged(replace(made.logged, reward=0.2 + 0.5 * made.logged.reward), made.target)
+    for name in ("dm", "snips", "dr", "sndr"):
+        assert moved.reward[name].value == pytest.approx(0.2 + 0.5 * plain.reward[name].value, abs=2e-3), name
+    assert moved.reward["snips"].interval.low == pytest.approx(0.2 + 0.5 * plain.reward["snips"].interval.low)
+
+
+def test_rows_said_twice_in_one_trace_say_nothing_new() -> None:
+    made = calls(1_000)
+    once = judged(made.logged, made.target, predicted=(q := fit_reward(made.logged)))
+    two = np.repeat(np.arange(1_000), 2)
+    doubled = LoggedData(made.logged.context[two], made.logged.action[two], made.logged.reward[two], made.logged.propensity[two], 3, cluster=two)
+    twice = judged(doubled, made.target[two], predicted=q[two])
+    for name in ("ips", "snips", "dr", "sndr"):
+        assert twice.reward[name].interval.low == pytest.approx(once.reward[name].interval.low)
+        assert twice.reward[name].interval.high == pytest.approx(once.reward[name].interval.high)
+    assert twice.diagnostics.effective_sample_size == pytest.approx(once.diagnostics.effective_sample_size)
+    naive = judged(replace(doubled, cluster=None), made.target[two], predicted=q[two])
+    assert naive.reward["dr"].standard_error < 0.75 * once.reward["dr"].standard_error
+
+
+@given(st.lists(st.integers(0, 12), min_size=40, max_size=80))
+def test_a_trace_is_never_on_both_sides_of_a_fold(trace: list[int]) -> None:
+    n = len(trace)
+    logged = LoggedData(np.zeros((n, 1)), np.zeros(n), np.zeros(n), np.ones(n), 2, cluster=[*trace[:-3], "x", "y", "z"])
+    folds = np.stack(list(logged.folds()))
+    assert (folds.sum(axis=0) == 1).all()
+    for fold in folds:
+        assert not set(logged.cluster[fold]) & set(logged.cluster[~fold])
+
+
+def test_the_same_seed_gives_the_same_figures() -> None:
+    made = calls(600)
+    [one, two] = [judged(made.logged, made.target, method="bootstrap", seed=3).reward for _ in range(2)]
+    assert one == two
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.floats(0, 1), st.floats(0.05, 1), st.integers(0, 2)), min_size=2, max_size=30))
+def test_a_self_normalised_figure_is_never_outside_what_was_seen(rows: list[tuple[int, float, float, int]]) -> None:
+    action, reward, propensity, wanted = (np.array(column) for column in zip(*rows, strict=True))
+    logged = LoggedData(np.zeros((len(rows), 1)), action, reward, propensity, 3)
+    found = judged(logged, EYE[wanted], predicted=np.full((len(rows), 3), 0.5))
+    agreed = reward[action == wanted]
+    if agreed.size == 0:
+        assert np.isnan(found.reward["snips"].value)
+        assert found.reward["snips"].interval is None
+    else:
+        assert agreed.min() - 1e-9 <= found.reward["snips"].value <= agreed.max() + 1e-9
+    assert found.diagnostics.effective_sample_size <= agreed.size + 1e-9
+    assert not found.verdict.can_tell
+
+
+# ---- logs that cannot be what they say ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"reward": [1, np.nan, 0, 1]}, "reward: 1 of 4 rows are missing or infinite; the first is row 1"),
+        ({"reward": [1, 0, 0, 1.5]}, "outside 0..1"),
+        ({"reward": ["good", "bad", "bad", "good"]}, "reward is not numbers"),
+        ({"propensity": [0.5, 0, 0.5, 0.5]}, r"propensity: 1 of 4 rows are not in \(0, 1\]"),
+        ({"propensity": [0.5, 0.5, 0.5, 1.2]}, "first is row 3"),
+        ({"propensity": [[0.5, 0.4]] * 4}, "sum to one"),
+        ({"context": np.full((4, 1), np.inf)}, "context: 4 of 4"),
+        ({"context": np.zeros((3, 1))}, "context has the shape"),
+        ({"action": [0, 1, 2, 0]}, "not a number from 0 to 1"),
+        ({"action": [0, 1, 0.5, 0]}, "not a number from 0 to 1"),
+        ({"candidates": [[True, False]] * 4}, "chosen though it was no candidate"),
+        ({"cost_usd": [0.1, -0.1, 0, 0]}, "below zero"),
+        ({"cluster": [1, 2]}, "cluster has the shape"),
+        ({"action_count": 1, "action": [0] * 4}, "nothing|no decision to judge"),
+        ({"propensity_kind": "guessed"}, "'logged' or 'estimated'"),
+    ],
+)
+def test_poison_is_named(change: dict, says: str) -> None:
+    given = {"context": FOUR.context, "action": FOUR.action, "reward": FOUR.reward, "propensity": FOUR.propensity, "action_count": 2}
+    with pytest.raises(StopTheLine, match=says):
+        LoggedData(**given | {name: np.asarray(v) if isinstance(v, list) else v for name, v in change.items()})
+
+
+def test_no_rows_and_wrong_policies_are_named() -> None:
+    with pytest.raises(StopTheLine, match="no logged decisions"):
+        LoggedData(np.zeros((0, 1)), np.zeros(0), np.zeros(0), np.zeros(0), 2)
+    with pytest.raises(StopTheLine, match="policy: 1 of 4 rows are not probabilities"):
+        judged(FOUR, np.array([[1, 0], [0, 1], [0.5, 0.6], [1, 0]]))
+    with pytest.raises(StopTheLine, match="clusters cannot make"):
+        judged(replace(FOUR, cluster=np.zeros(4)), FOUR_TARGET)
+    with pytest.raises(StopTheLine, match="no interval method"):
+        judged(FOUR, FOUR_TARGET, method="exact")
+    with pytest.raises(StopTheLine, match="a classifier as reward model needs"):
+        fit_reward(replace(FOUR, reward=FOUR.reward / 2), LogisticRegression())
+
+
+# ---- what the logs cannot tell is refused -----------------------------------------------------------------------------------------------------
+
+
+def test_logs_in_order_are_told_and_the_figure_is_near() -> None:
+    made = calls()
+    found = judged(made.logged, made.target)
+    assert found.verdict.can_tell, found.verdict.reasons
+    assert found.reward["dr"].value == pytest.approx(made.truth, abs=0.05)
+    assert {name for name, estimate in found.reward.items() if estimate.interval is None} == set(NO_INTERVAL)
+    assert "13-29 %" in found.reward["dm"].because
+    assert found.cost_usd is None
+
+
+def test_checks_of_propensities_leave_true_ones_alone() -> None:
+    refused = []
+    for seed in range(60):
+        made = calls(2_500, seed=seed)
+        refused += judged(made.logged, made.target, predicted=np.zeros((2_500, 3))).verdict.reasons
+    assert len(refused) <= 2, refused
+
+
+def _never(made: Calls) -> LoggedData:
+    """The third arm was never logged; propensities are those of the other two."""
+    logging = made.logging[:, :2] / made.logging[:, :2].sum(axis=1, keepdims=True)
+    return calls(logging=np.column_stack([logging, np.zeros(len(logging))])).logged
+
+
+def _certain(made: Calls) -> LoggedData:
+    """No exploring where the fourth feature is high: the log says so."""
+    logging = np.where(made.logged.context[:, [3]] > 1, EYE[[0]], made.logging)
+    return calls(logging=logging).logged
+
+
+def _claimed(made: Calls) -> LoggedData:
+    """The same, but the log claims that it explored."""
+    logging = np.where(made.logged.context[:, [3]] > 1, EYE[[0]], made.logging)
+    true = calls(logging=logging).logged
+    return replace(true, propensity=made.logging[np.arange(len(true)), true.action])
+
+
+def _left_out(made: Calls) -> LoggedData:
+    """One arm left out in a region, its share given to the others; all propensities are true, none is certain."""
+    logging = np.where(made.logged.context[:, [3]] > 1, [[0.5, 0.5, 0.0]], made.logging)
+    return calls(logging=logging).logged
+
+
+@pytest.mark.parametrize("plant", [_never, _certain, _claimed, _left_out])
+def test_a_target_without_support_is_refused(plant: object) -> None:
+    made = calls()
+    verdict = judged(plant(made), made.target).verdict
+    assert not verdict.can_tell
+    assert "where that action was not logged" in " ".join(verdict.reasons) or "no chance to be logged" in " ".join(verdict.reasons), verdict.reasons
+
+
+def test_known_probabilities_of_all_arms_show_what_has_no_chance() -> None:
+    made = calls()
+    logging = np.where(made.logged.context[:, [3]] > 2.5, [[0.5, 0.5, 0.0]], made.logging)
+    logged = calls(logging=logging).logged
+    found = judged(replace(logged, propensity=logging), made.target)
+    assert found.diagnostics.unsupported_share == pytest.approx(made.target[logging == 0].sum() / len(logged))
+    assert 0 < found.diagnostics.unsupported_share < 0.01
+    assert "no chance to be logged" in found.verdict.reasons[0]
+
+
+def test_mass_on_what_was_no_candidate_is_refused() -> None:
+    made = calls()
+    candidates = np.ones((4_000, 3), dtype=bool)
+    row = np.flatnonzero((made.logged.action != 2) & (made.target[:, 2] == 1))[0]
+    candidates[row, 2] = False
+    found = judged(replace(made.logged, candidates=candidates), made.target)
+    assert found.diagnostics.unsupported_share == pytest.approx(1 / 4_000)
+    assert not found.verdict.can_tell
+
+
+def test_few_rows_heavy_traces_and_tiny_propensities_are_refused() -> None:
+    assert "under 200" in judged(calls(400).logged, calls(400).target).verdict.reasons[0]
+    made = calls()
+    heavy = judged(replace(made.logged, cluster=np.where(np.arange(4_000) < 400, 0, np.arange(4_000))), made.target)
+    assert "one trace carries" in " ".join(heavy.verdict.reasons)
+    rare = calls(20_000, epsilon=0.015)
+    assert "on propensities under 0.01" in " ".join(judged(rare.logged, rare.target, predicted=np.full((20_000, 3), 0.6)).verdict.reasons)
+
+
+def test_wrong_propensities_are_refused() -> None:
+    made = calls()
+    even = judged(replace(made.logged, propensity=np.full(4_000, 1 / 3)), made.target)
+    assert "a small tree foretells the logged actions better than the logged propensities" in " ".join(even.verdict.reasons)
+    half = judged(replace(made.logged, propensity=made.logged.propensity / 2), made.target)
+    assert "weights average 1.9" in " ".join(half.verdict.reasons)
+
+
+# ---- estimated propensities ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_estimated_propensities_are_near_and_say_that_they_are_estimated() -> None:
+    made = calls()
+    estimated = estimate_propensity(replace(made.logged, propensity=np.full(4_000, 0.123)))
+    assert estimated.propensity_kind == "estimated"
+    assert np.log(estimated.propensity).mean() == pytest.approx(np.log(made.logged.propensity).mean(), abs=0.05)
+    found = judged(estimated, made.target)
+    assert found.diagnostics.propensity_kind == "estimated"
+    assert found.reward["dr"].value == pytest.approx(made.truth, abs=0.06)
+
+
+def test_estimated_propensities_keep_to_the_candidates() -> None:
+    rng = np.random.default_rng(0)
+    candidates = np.column_stack([np.ones(600, dtype=bool), rng.random((600, 2)) < 0.5])
+    even = candidates / candidates.sum(axis=1, keepdims=True)
+    made = calls(600, logging=even)
+    estimated = estimate_propensity(replace(made.logged, candidates=candidates))
+    assert (estimated.propensity[candidates.sum(axis=1) == 1] == 1).all()
+
+
+def test_one_action_alone_gives_no_propensities() -> None:
+    logged = LoggedData(np.zeros((90, 1)), np.zeros(90), np.ones(90), np.ones(90), 2)
+    with pytest.raises(StopTheLine, match="no exploration to learn from"):
+        estimate_propensity(logged)
+
+
+# ---- intervals ------------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_intervals_cover_and_false_wins_are_rare() -> None:
+    """200 replications; 95 % ± 3 standard errors is 90.4..99.6 %. The long proof is tests/benchmarks/offpolicy.py."""
+    covered, wins, told = {"snips": 0, "dr": 0, "sndr": 0}, 0, 0
+    # Both arms are right half of the time, so that every policy that does not look at the call is worth 0.5.
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        context = rng.standard_normal((800, 1))
+        chance = np.clip(0.5 + np.column_stack([0.1 * context[:, 0], -0.1 * context[:, 0]]), 0, 1)
+        logging = np.column_stack([np.full(800, 0.85), np.full(800, 0.15)])
+        action = (rng.random(800) < 0.15).astype(int)
+        reward = (rng.random(800) < chance[np.arange(800), action]).astype(float)
+        judge = OffPolicy(LoggedData(context, action, reward, logging[np.arange(800), action], 2), seed=seed)
+        found = judge.evaluate(np.tile([0.5, 0.5], (800, 1)))
+        if not found.verdict.can_tell:
+            continue
+        told += 1
+        for name in covered:
+            covered[name] += found.reward[name].interval.low <= 0.5 <= found.reward[name].interval.high
+        wins += judge.compare(np.tile([1.0, 0.0], (800, 1)), np.tile([0.5, 0.5], (800, 1))).better is True
+    assert told > 185
+    for name, count in covered.items():
+        assert 0.904 <= count / told <= 0.996, name
+    assert wins / told <= 0.05
+
+
+def test_bootstrap_agrees_with_the_corrected_interval_and_bernstein_is_wider() -> None:
+    made = calls(2_000)
+    q = fit_reward(made.logged)
+    by = {m: judged(made.logged, made.target, predicted=q, method=m).reward for m in ("skewed", "normal", "bootstrap", "empirical_bernstein")}
+    for name in ("ips", "snips", "dr", "sndr"):
+        plain, resampled = by["skewed"][name].interval, by["bootstrap"][name].interval
+        assert resampled.low == pytest.approx(plain.low, abs=0.15 * (plain.high - plain.low))
+        assert resampled.high == pytest.approx(plain.high, abs=0.15 * (plain.high - plain.low))
+    bound, plain = by["empirical_bernstein"]["dr"].interval, by["normal"]["dr"].interval
+    assert bound.low < plain.low < plain.high < bound.high
+    assert by["empirical_bernstein"]["snips"].interval is None
+
+
+def test_the_empirical_bernstein_bound_by_hand() -> None:
+    scores = np.array([0.0, 1.0, 1.0, 0.0, 1.0])
+    reach = np.sqrt(2 * 0.3 * np.log(80) / 5) + 7 * np.log(80) / (3 * 4)
+    bound = empirical_bernstein(scores, np.ones(5), 1.0)
+    assert (bound.low, bound.high) == (pytest.approx(0.6 - reach), pytest.approx(0.6 + reach))
+
+
+def test_skewed_sums_move_the_interval_to_the_side_of_their_long_tail() -> None:
+    scores = np.random.default_rng(0).exponential(size=40)
+    sums = Terms(None, scores, None).sums(np.arange(40), 40)
+    estimate, moves = float(value(sums.sum(axis=0))), influence(sums)
+    plain, corrected, mirrored = normal(estimate, moves), skewed(estimate, moves), skewed(-estimate, -moves)
+    assert corrected.low > plain.low
+    assert corrected.high > plain.high
+    assert (mirrored.low, mirrored.high) == (pytest.approx(-corrected.high), pytest.approx(-corrected.low))
+
+
+# ---- two policies, costs, advice ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_better_policy_is_found_and_the_same_policy_is_not_better() -> None:
+    made = calls()
+    judge = OffPolicy(made.logged)
+    worse = np.tile(EYE[0], (4_000, 1))
+    found = judge.compare(worse, made.target)
+    assert found.better is True
+    assert found.difference.interval.low <= made.truth - made.reward[:, 0].mean() <= found.difference.interval.high
+    assert judge.compare(made.target, worse).better is False
+    assert judge.compare(made.target, worse).difference.value == pytest.approx(-found.difference.value)
+    same = judge.compare(made.target, made.target)
+    assert (same.better, same.difference.value, same.difference.standard_error) == (None, 0, 0)
+    against_logged = judge.compare(None, made.target)
+    assert against_logged.better is True
+    assert against_logged.difference.value == pytest.approx(judge.evaluate(made.target).reward["dr"].value - made.logged.reward.mean())
+
+
+def test_a_comparison_is_refused_where_either_side_is() -> None:
+    made = calls(400)
+    found = OffPolicy(made.logged).compare(np.tile(EYE[0], (400, 1)), made.target)
+    assert found.better is None
+    assert {reason[:2] for reason in found.verdict.reasons} == {"A:", "B:"}
+    with pytest.raises(StopTheLine, match="choose one with an interval: ips, snips, dr, sndr"):
+        OffPolicy(made.logged).compare(None, made.target, estimator="dm")
+
+
+def test_costs_are_estimated_as_rewards_are() -> None:
+    made = calls()
+    price = np.array([0.001, 0.01, 0.03])
+    found = judged(replace(made.logged, cost_usd=price[made.logged.action]), made.target)
+    truth = float((made.target @ price).mean())
+    assert found.cost_usd["dr"].value == pytest.approx(truth, rel=1e-3)
+    assert found.cost_usd["snips"].interval.low <= truth <= found.cost_usd["snips"].interval.high
+
+
+def test_advice_promises_what_exploring_then_gives() -> None:
+    made = calls(seed=1)
+    greedy = EYE[(made.logged.context[:, 3] > 0).astype(int)]
+    price = np.tile([0.001, 0.01, 0.03], (4_000, 1))
+    advice = advise(
+        made.logged, greedy, made.target, fit_reward(made.logged), calls_per_day=2_000, days=2, epsilons=(0.1, 0.3), predicted_cost_usd=price
+    )
+    assert advice[0].half_width > advice[1].half_width > 0
+    assert advice[0].detectable_difference > advice[1].detectable_difference
+    assert advice[1].regret == pytest.approx(3 * advice[0].regret)
+    assert advice[0].extra_cost_usd == pytest.approx(0.1 * (price[0].mean() - (greedy @ price[0]).mean()))
+    for row in advice:
+        then = calls(row.call_count, seed=2, epsilon=row.epsilon_share)
+        found = judged(then.logged, then.target)
+        assert found.diagnostics.effective_sample_size == pytest.approx(row.effective_sample_size, rel=0.15)
+        assert 1.96 * found.reward["dr"].standard_error == pytest.approx(row.half_width, rel=0.15)
+    with pytest.raises(StopTheLine, match="no candidate"):
+        advise(replace(made.logged, candidates=np.eye(3)[made.logged.action] > 0), greedy, made.target, fit_reward(made.logged), calls_per_day=1)
