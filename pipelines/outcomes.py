@@ -33,6 +33,7 @@ RATER_PRIOR_SIGNALS = 10
 """Few on purpose: a prior that thinks little of judges drags the base rate down with them."""
 RATER_SIGNALS = 5
 """A person or evaluator with fewer signals in the window has no row: the channel's counts."""
+SILENT_CALLS = 100
 MATURE_SHARE = 0.95
 DELAY_SIGNALS = 20
 """With fewer, the rule's delay is used."""
@@ -222,9 +223,11 @@ def estimate(voices: Voices, called: np.ndarray, eligible: np.ndarray, channels:
         """(class, …): how many calls of either class the places hold."""
         return np.stack([np.bincount(place[where], weights=w[where], minlength=size) for w in (1 - y, y)])
 
-    # What each says, whatever the class; a rater's is drawn towards its channel's by two signals.
+    # What each says, whatever the class; a channel's is drawn towards both ends of the scale by four signals, a rater's towards
+    # its channel's by two.
     everything = np.ones(len(voices.call))
-    channel_says = tally(of_channel, judging, everything, n_channel * FIFTHS)[1].reshape(n_channel, FIFTHS) + 1e-9
+    ends = 4 * np.array([1 - BASE_PRIOR, 1e-9, 1e-9, 1e-9, BASE_PRIOR])
+    channel_says = tally(of_channel, judging, everything, n_channel * FIFTHS)[1].reshape(n_channel, FIFTHS) + ends
     channel_says /= channel_says.sum(axis=1, keepdims=True)
     rater_says = tally(of_rater, judging, everything, n_rater * FIFTHS)[1].reshape(n_rater, FIFTHS) + 2 * channel_says[rater_channel]
     rater_says /= rater_says.sum(axis=1, keepdims=True)
@@ -237,7 +240,8 @@ def estimate(voices: Voices, called: np.ndarray, eligible: np.ndarray, channels:
     strength = np.array([c["prior_signals"] for c in channels], dtype=float)
     spoken = np.bincount((voices.cell * n_channel + voices.channel)[voices.is_first], minlength=n_cell * n_channel).reshape(n_cell, n_channel)
     cell_rate = spoken / np.maximum(called, 1)[:, None]
-    rate = np.clip((spoken.sum(axis=0) + 0.5) / (called @ eligible + 1), 1e-6, 0.98)
+    # Silence of few calls says nothing: a hundred silent ones are put beside them.
+    rate = np.clip((spoken.sum(axis=0) + 0.5) / (called @ eligible + SILENT_CALLS), 1e-6, 0.98)
     ratio = np.array([c["ratio"] for c in channels], dtype=float)
     expected_odds = np.stack([ratio, np.ones(n_channel)]) / (BASE_PRIOR + (1 - BASE_PRIOR) * ratio)
     # Calls that a fact settles are left out, so what is known of facts is nothing but what they settle.
