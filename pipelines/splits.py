@@ -88,7 +88,7 @@ def group(con: Any) -> None:
         join (select distinct prompt_key, tie_no from split_edge) as x on x.prompt_key = p.prompt_key
         join (select distinct prompt_key, tie_no from split_edge) as y on y.prompt_key = q.prompt_key"""
     ).fetchnumpy()
-    (calls,) = con.execute("select count(*) from datasets.routing_log").fetchone()
+    [(calls,)] = con.execute("select count(*) from datasets.routing_log").fetchall()
     size = calls + int(ties["tie_no"].max(initial=-1)) + 1
     start = np.concatenate([ties["call_no"], calls + alike["a"]]).astype(np.int64)
     end = np.concatenate([calls + ties["tie_no"], calls + alike["b"]]).astype(np.int64)

@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from pipelines.contracts import contract, quoted
 from pipelines.engine import MACROS, signal_rules
@@ -30,14 +31,17 @@ def connection(rules: str | None = None) -> duckdb.DuckDBPyConnection:
 
 def put(con: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]]) -> None:
     """Insert rows; columns not given are null."""
-    for row in rows:
-        con.execute(f"insert into {table} ({', '.join(row)}) values ({', '.join('?' * len(row))})", list(row.values()))
+    if rows:
+        names = sorted({name for row in rows for name in row})
+        con.register("rows", pa.table({name: [row.get(name) for row in rows] for name in names}))
+        con.execute(f"insert into {table} by name select * from rows")
+        con.unregister("rows")
 
 
 def build(con: duckdb.DuckDBPyConnection, tables: tuple[str, ...] = OUTCOMES) -> duckdb.DuckDBPyConnection:
     """Build tables with their real selects, over all days of the calls."""
     first, last = con.execute("select min(started_at)::date, max(started_at)::date from core.inference").fetchone()
-    bound = {"from_day": first - timedelta(days=first.weekday()), "to_day": last + timedelta(days=1)}
+    bound = {"from_day": first - timedelta(days=first.weekday()), "to_day": last + timedelta(days=1)} if first else {}
     for table in tables:
         promised = contract(table)
         if prepare := promised.prepare():
