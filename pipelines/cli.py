@@ -236,6 +236,21 @@ def simulate(
     console.print(f"{report.calls:,} calls in {report.seconds:.1f} s under {out}", highlight=False)
 
 
+exports = typer.Typer(no_args_is_help=True, help="Write datasets in the formats of those who use them.")
+app.add_typer(exports, name="export")
+
+
+@exports.command()
+def routing(
+    to: Annotated[str, typer.Option(help="Folder at any fsspec URL")],
+    format: Annotated[str, typer.Option(help="parquet, jsonl, llmrouter, routerbench, routellm or notdiamond")] = "parquet",
+) -> None:
+    """Write the routing log, or prompts that several models answered, in splits that share no session, trace or prompt."""
+    from pipelines.export.routing import export_routing
+
+    console.print(str(export_routing(Settings.load(), format, to)), highlight=False, soft_wrap=True)
+
+
 @app.command()
 def maintain() -> None:
     """Compact small files, expire old snapshots, remove orphans."""

@@ -12,6 +12,7 @@ import duckdb
 import fsspec
 
 from pipelines.contracts import literal, quoted
+from pipelines.errors import NotConfigured
 from pipelines.settings import ROOT, Settings
 
 if TYPE_CHECKING:
@@ -43,11 +44,27 @@ def connect(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
             "create view provider as select * from read_csv("
             f"{literal(str(ROOT / 'schemas' / 'reference' / 'provider.csv'))}, header = true, all_varchar = true)"
         )
+        con.execute(f"create view signal_rule as {signal_rules(settings)}")
         ranks = ", ".join(f"({literal(feed)}, {rank})" for rank, feed in enumerate([*settings.feed_precedence, ""]))
         con.execute(f"create view feed_precedence as select * from (values {ranks}) as t (feed, precedence)")
         yield con
     finally:
         con.close()
+
+
+def signal_rules(settings: Settings) -> str:
+    """A select of the rules that say how to read signals, the user's own first; the first that fits counts."""
+    files = [path for path in (settings.signal_rules, ROOT / "schemas" / "reference" / "signal.csv") if path]
+    if missing := [str(path) for path in files if not path.is_file()]:
+        raise NotConfigured(f"signal_rules names {missing[0]}, and there is no such file; its columns are those of schemas/reference/signal.csv")
+    read = " union all ".join(f"select *, row_number() over () as line_no, {n} as file_no from read_csv({literal(str(path))}, header = true, all_varchar = true)" for n, path in enumerate(files))
+    return f"""
+        select row_number() over (order by file_no, line_no) as rule_no, rule, name_pattern, rater_kind as for_rater_kind, shape,
+            cast(polarity as integer) as polarity, cast(scale_low as double) as scale_low, cast(scale_high as double) as scale_high,
+            good_words, bad_words, cast(accuracy_share as double) as accuracy_share,
+            cast(failure_to_success_ratio as double) as failure_to_success_ratio, cast(prior_signals as double) as prior_signals,
+            cast(prior_delay_ms as bigint) as prior_delay_ms, because
+        from ({read})"""
 
 
 def parquet_list(paths: Iterable[str], filename: str | None = None) -> str:

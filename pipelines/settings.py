@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     )
     routing: Routing = Field(default_factory=Routing)
     user_formats: Path | None = Field(None, description="Folder with inference/*.sql, feedback/*.sql, price/*.sql of your own")
+    signal_rules: Path | None = Field(None, description="CSV of your own rules for reading feedback, columns as in schemas/reference/signal.csv; they come first")
     pseudonym_key: SecretStr = Field(SecretStr(""), description="Key of the hash that stands for a user's id; keep it secret")
     memory_limit: str = Field("1GB", description="What DuckDB may hold in memory before it spills to <home>/spill")
     threads: int | None = Field(None, description="DuckDB threads; default one a core")

@@ -52,3 +52,48 @@ create or replace macro model_name(name) as
 -- gemini-1.5-pro-002 -> gemini-1.5-pro. Takes a canonical name. Only for matching where no exact name is found.
 create or replace macro model_family(name) as
     regexp_replace(name, '-(?:20[0-9]{2}-[0-9]{2}-[0-9]{2}|20[0-9]{6}|[0-9]{2}-20[0-9]{2}|[0-9]{2}-[0-9]{2}|[0-9]{4}|00[0-9]|latest)$', '');
+
+-- What was said, whatever dialect it was logged in: chat messages, Responses input, Anthropic, Bedrock, OTel parts, TensorZero.
+
+-- The messages of a request as a list of JSON objects; null where it is none (a bare text is a prompt of its own).
+create or replace macro said_messages(said) as
+    json_extract(case json_type(try_cast(said as json))
+        when 'ARRAY' then said
+        when 'OBJECT' then coalesce(json_extract(said, '$.messages'), json_extract(said, '$.input'))::varchar end, '$[*]');
+
+-- The text of one message.
+create or replace macro message_text(message) as
+    case when json_type(message, '$.content') = 'VARCHAR' then json_extract_string(message, '$.content')
+        else nullif(array_to_string(list_concat(
+            json_extract_string(message, '$.content[*].text'), json_extract_string(message, '$.content[*].value'),
+            json_extract_string(message, '$.parts[*].content'), json_extract_string(message, '$.parts[*].text')), chr(10)), '') end;
+
+-- The last thing the user said; null where no text was kept.
+create or replace macro last_user_text(said) as
+    case when json_type(try_cast(said as json)) in ('ARRAY', 'OBJECT')
+        then message_text(list_filter(said_messages(said), lambda m: lower(json_extract_string(m, '$.role')) in ('user', 'human'))[-1])
+        else coalesce(json_extract_string(try_cast(said as json), '$'), nullif(said, '')) end;
+
+-- All turns of a conversation, the system prompt left out: what an answer depends on, for telling equal prompts from like ones.
+create or replace macro conversation_text(said) as
+    case when json_type(try_cast(said as json)) in ('ARRAY', 'OBJECT')
+        then nullif(array_to_string(list_transform(
+            list_filter(said_messages(said), lambda m: lower(json_extract_string(m, '$.role')) not in ('system', 'developer')),
+            lambda m: lower(json_extract_string(m, '$.role')) || ': ' || coalesce(message_text(m), '')), chr(10)), '')
+        else coalesce(json_extract_string(try_cast(said as json), '$'), nullif(said, '')) end;
+
+-- The text of an answer: a list of messages or choices, one message, or plain text.
+create or replace macro answer_text(said) as
+    case json_type(try_cast(said as json))
+        when 'ARRAY' then coalesce(message_text(json_extract(said, '$[0]')), message_text(json_extract(said, '$[0].message')), json_extract_string(said, '$[0].text'))
+        when 'OBJECT' then coalesce(message_text(said::json), message_text(json_extract(said, '$.choices[0].message')), message_text(json_extract(said, '$.message')),
+            message_text(json_extract(said, '$.output.message')), json_extract_string(said, '$.output_text'))
+        else coalesce(json_extract_string(try_cast(said as json), '$'), nullif(said, '')) end;
+
+-- The distinct words of a text, in lower case; every number is the same word.
+create or replace macro words(said) as
+    list_distinct(list_filter(regexp_split_to_array(regexp_replace(lower(said), '[0-9]+', '0', 'g'), '[^\pL\pN]+'), lambda w: w <> ''));
+
+-- Share of their words that two texts have in common (Jaccard), 0..1; null where either has none.
+create or replace macro word_overlap(a, b) as
+    case when len(a) > 0 and len(b) > 0 then len(list_intersect(a, b)) / (len(a) + len(b) - len(list_intersect(a, b))) end;

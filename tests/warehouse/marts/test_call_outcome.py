@@ -1,0 +1,199 @@
+"""Signals in → outcomes out: drawn calls and feedback through the real selects and the real estimation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.outcomebook import at, build, connection, put
+
+MANY = 40
+
+
+def call(id: str, clock: str = "09:00:00", **other: Any) -> dict[str, Any]:
+    return {
+        "inference_id": id, "started_at": at(clock), "finished_at": at(clock), "source": "app", "status": "ok", "traffic_kind": "human",
+        "session_id": f"s-{id}", "finish_reason": "stop", "request_model": "small",
+    } | other  # fmt: skip
+
+
+def said(target: str, name: str, value: float = 1.0, clock: str = "09:01:00", **other: Any) -> dict[str, Any]:
+    given = {"target_kind": "call", "target_id": target, "name": name, "kind": "boolean", "value_number": value, "given_at": at(clock), "rater_kind": "user"}
+    return {"feedback_id": f"{target} {name} {value} {clock} {other}"} | given | other
+
+
+def asked(id: str, text: str, clock: str) -> dict[str, Any]:
+    return {"inference_id": id, "started_at": at(clock), "input_messages": f'[{{"role": "user", "content": "{text}"}}]', "landing_file": "f"}
+
+
+def resolved(calls: list, feedback: list = (), content: list = (), until: str = "+20 09:00:00", rules: Any = None, costs: list = ()):
+    """All tables, seen from a day long after; the last call of the warehouse tells how late it is."""
+    con = connection(rules)
+    put(con, "core.inference", [*calls, call("now", until)])
+    put(con, "core.feedback", list(feedback))
+    put(con, "core.inference_content", list(content))
+    put(con, "marts.call_cost", list(costs))
+    return build(con)
+
+
+def outcome(con, id: str) -> tuple:
+    found = con.execute("select outcome_status, outcome_share, is_conflicting, level from marts.call_outcome where inference_id = $id", {"id": id}).fetchone()
+    return (found[0], None if found[1] is None else round(found[1], 2), *found[2:])
+
+
+def signals(con, columns: str = "inference_id, signal_name") -> list[tuple]:
+    return con.execute(f"select {columns} from marts.implicit_signal where inference_id <> 'now' order by all").fetchall()
+
+
+@pytest.mark.parametrize(
+    ("ended", "signal"),
+    [
+        ({"status": "error", "error_type": "Timeout"}, "call_failed"),
+        ({"status": "error", "error_type": "JSONSchemaValidationError"}, "schema_failure"),
+        ({"finish_reason": "MALFORMED_FUNCTION_CALL"}, "schema_failure"),
+        ({"finish_reason": "content_filter"}, "refused"),
+        ({"finish_reason": "guardrail_intervened"}, "refused"),
+        ({"finish_reason": "max_tokens"}, "truncated"),
+        ({"finish_reason": "end_turn"}, None),
+    ],
+)
+def test_how_a_call_ended(ended: dict, signal: str | None) -> None:
+    con = resolved([call("a", **ended)])
+    assert signals(con, "signal_name") == ([(signal,)] if signal else [])
+
+
+ORDER = "Where is my parcel with the blue shoes that I ordered on Monday"
+
+
+@pytest.mark.parametrize(
+    ("second", "model", "minutes", "signal"),
+    [
+        (ORDER, "small", 2, "regenerate"),
+        (f"  {ORDER.upper()} ", "small", 2, "regenerate"),
+        (f"{ORDER} please", "small", 2, "re_ask"),
+        (ORDER, "big", 2, "escalation"),
+        (ORDER, "big", 40, None),
+        ("How do I return a hat", "small", 2, None),
+    ],
+)
+def test_asking_again(second: str, model: str, minutes: int, signal: str | None) -> None:
+    later = f"09:{minutes:02}:00"
+    costs = [
+        {"inference_id": m, "started_at": at("08:00:00"), "request_model": m, "output_tokens": 100, "output_text_cost_usd": usd, "list_cost_usd": usd}
+        for m, usd in (("small", 0.001), ("big", 0.02))
+    ]
+    con = resolved(
+        [call("a", session_id="s"), call("b", later, session_id="s", request_model=model, traffic_kind="agent")],
+        content=[asked("a", ORDER, "09:00:00"), asked("b", second, later)], costs=costs,
+    )  # fmt: skip
+    assert signals(con, "inference_id, signal_name, evidence_id") == ([("a", signal, "b")] if signal else [])
+
+
+def test_another_try_of_a_failed_call_says_nothing_more() -> None:
+    con = resolved(
+        [call("a", session_id="s", status="error"), call("b", "09:01:00", session_id="s")], content=[asked("a", ORDER, "09:00:00"), asked("b", ORDER, "09:01:00")]
+    )
+    assert signals(con) == [("a", "call_failed")]
+
+
+def test_a_thread_that_ends_on_a_repeat_is_abandoned() -> None:
+    con = resolved([call("a", session_id="s"), call("b", "09:01:00", session_id="s")], content=[asked("a", ORDER, "09:00:00"), asked("b", ORDER, "09:01:00")])
+    assert signals(con) == [("a", "regenerate"), ("b", "abandonment")]
+    soon = resolved([call("a", session_id="s"), call("b", "09:01:00", session_id="s")], content=[asked("a", ORDER, "09:00:00"), asked("b", ORDER, "09:01:00")], until="09:20:00")
+    assert signals(soon) == [("a", "regenerate")]
+
+
+def test_a_tool_that_fails() -> None:
+    answer = {**asked("b", "x", "09:01:00"), "input_messages": '[{"role":"user","content":"x"},{"role":"tool","content":"Error: no such order"}]'}
+    con = resolved([call("a", session_id="s", tool_call_count=1), call("b", "09:01:00", session_id="s")], content=[asked("a", "x", "09:00:00"), answer])
+    assert ("a", "tool_failure") in signals(con)
+
+
+def test_outcomes_follow_their_signals() -> None:
+    calls = [call("good"), call("bad"), call("silent"), call("failed", status="error"), call("undone")]
+    con = resolved(calls, [said("good", "thumbs"), said("bad", "thumbs", 0.0), said("undone", "undo", rater_kind="implicit")])
+    shares = {id: outcome(con, id)[:2] for id in ("good", "bad", "silent", "failed", "undone")}
+    assert shares["good"][1] > 0.85 and shares["bad"][1] < 0.45 and shares["failed"][1] < 0.01 and shares["undone"][1] < 0.45
+    assert shares["silent"][0] == "silent" and 0.6 < shares["silent"][1] < 0.85
+    assert {s for id, (s, _) in shares.items() if id != "silent"} == {"resolved"}
+
+
+def test_signals_that_contradict_each_other_are_flagged() -> None:
+    con = resolved([call("a"), call("b")], [said("a", "task_success", rater_kind="rule"), said("a", "undo", rater_kind="implicit"), said("b", "thumbs")])
+    assert outcome(con, "a")[2] is True and outcome(con, "b")[2] is False
+
+
+def test_a_young_call_is_no_failure() -> None:
+    feedback = [said("a", "undo", rater_kind="implicit"), said("b", "thumbs", 1.0, "09:30:00")]
+    assert outcome(resolved([call("a"), call("b")], feedback, until="10:00:00"), "a")[:2] == ("immature", None)
+    assert outcome(resolved([call("a"), call("b")], feedback), "a")[0] == "resolved"
+
+
+def test_a_session_speaks_of_its_calls_and_most_of_its_last() -> None:
+    calls = [call("a", "09:00:00", session_id="s"), call("b", "09:10:00", session_id="s"), call("c", "12:00:00", session_id="s")]
+    con = resolved(calls, [said("s", "resolved", 1.0, "10:00:00", target_kind="session")])
+    assert con.execute("select inference_id, level, is_last_call from marts.outcome_signal order by 1").fetchall() == [("a", "session", False), ("b", "session", True)]
+    assert outcome(con, "b")[3] == "session" and outcome(con, "c")[0] == "silent"
+
+
+def test_repeated_and_early_signals_count_once_and_are_marked() -> None:
+    feedback = [said("a", "thumbs", 0.0, "09:01:00", rater_id="u"), said("a", "thumbs", 1.0, "09:02:00", rater_id="u"), said("b", "thumbs", 1.0, "08:59:00")]
+    con = resolved([call("a"), call("b")], feedback)
+    rows = con.execute("select inference_id, score_share, repeat_count, is_before_call, delay_ms from marts.outcome_signal order by 1").fetchall()
+    assert rows == [("a", 1.0, 1, False, 120_000), ("b", 1.0, 0, True, 0)]
+
+
+def test_scores_come_onto_one_scale_and_rules_are_data(tmp_path) -> None:
+    feedback = [
+        said("a", "stars", 5, kind="number"), said("a", "nps", 0, kind="number"), said("a", "hallucination", 1, kind="number"),
+        said("a", "verdict", None, kind="category", value_text="Good"), said("a", "quality", 17, kind="number"), said("a", "note", None, kind="text", value_text="hm"),
+        said("a", "answer", None, kind="correction", value_text="42"), said("a", "sparkle", 8, kind="number"),
+    ]  # fmt: skip
+    own = tmp_path / "mine.csv"
+    own.write_text("rule,name_pattern,rater_kind,shape,polarity,scale_low,scale_high,good_words,bad_words,accuracy_share,failure_to_success_ratio,prior_signals,prior_delay_ms,because\n"
+                   "sparkle,sparkle,,judgement,1,0,10,,,0.8,,10,0,Ours.\n")  # fmt: skip
+    con = resolved([call("a")], feedback, rules=own)
+    assert dict(con.execute("select signal_name, score_share from marts.outcome_signal").fetchall()) == {
+        "stars": 1.0, "nps": 0.0, "hallucination": 0.0, "verdict": 1.0, "quality": None, "answer": 0.0, "sparkle": 0.8,
+    }  # fmt: skip
+
+
+def judged(constant: str) -> Any:
+    """Calls of known worth, judged by one that knows, by thumbs, and by one that always says the same."""
+    calls, feedback = [], []
+    for n in range(6 * MANY):
+        good, id = n % 3 != 0, f"c{n:03}"
+        calls.append(call(id, f"09:{n % 60:02}:{n // 60:02}"))
+        feedback.append(said(id, "quality", 0.9 if good != (n % 19 == 0) else 0.1, "11:00:00", kind="number", rater_kind="evaluator", rater_id="sharp"))
+        feedback.append(said(id, "quality", 1.0, "11:00:00", kind="number", rater_kind="evaluator", rater_id="constant"))
+        feedback.append(said(id, "thumbs", float(good != (n % 11 == 0)), "11:00:00", rater_id=f"u{n % 7}"))
+        if n % 4 == 0:
+            feedback.append(said(id, "thumbs", 0.0, "11:00:00", rater_id=constant))
+    return resolved(calls, feedback)
+
+
+def test_a_constant_judge_and_a_user_who_likes_nothing_weigh_nothing_and_are_flagged() -> None:
+    con = judged("grump")
+    found = {
+        rater: (flag, weight)
+        for rater, flag, weight in con.execute(
+            "select rater_id, is_constant, case rater_id when 'grump' then weight_1 else weight_5 end from marts.evaluator where rater_id in ('sharp', 'constant', 'grump')"
+        ).fetchall()
+    }
+    assert found["constant"][0] and found["grump"][0] and not found["sharp"][0]
+    assert abs(found["constant"][1]) < 0.05 and abs(found["grump"][1]) < 0.35 and found["sharp"][1] > 1.5
+    wrong = con.execute(
+        "select count(*) from marts.call_outcome where inference_id <> 'now' and (outcome_share > 0.5) <> (cast(substr(inference_id, 2) as integer) % 3 <> 0)"
+    ).fetchone()[0]
+    assert wrong <= 0.06 * 6 * MANY
+
+
+def test_a_week_is_the_same_whatever_else_is_in_the_warehouse() -> None:
+    """Neither later weeks nor the days that are built together change what a week learns."""
+    weeks = [call(f"w{w}", f"+{7 * w} 09:00:00") for w in range(6)]
+    feedback = [said(f"w{w}", "thumbs", float(w % 2), f"+{7 * w} 10:00:00") for w in range(6)]
+    alone = resolved(weeks[:4], feedback[:4], until="+60 09:00:00")
+    more = resolved(weeks, feedback, until="+60 09:00:00")
+    first = "select * from marts.evaluator where week_day = '2026-10-05' order by all"
+    assert alone.execute(first).fetchall() == more.execute(first).fetchall() != []

@@ -1,0 +1,94 @@
+-- datasets.routing_log: one row a call that was a choice among two or more models.
+--
+-- Candidates and propensity are those logged where they were, and make sense; else they are estimated from what was chosen in
+-- the seven days up to the call's own, and say so. The estimate is an empirical frequency, shrunk in two steps.
+with call as (
+    select
+        inference_id, started_at, cast(started_at as date) as usage_day, source, tenant, user_id, session_id, trace_id, workload, traffic_kind, environment,
+        provider_name, is_streaming, request_model as action, routing_policy, routing_candidates, routing_propensity, finished_at, first_token_at,
+        row_number() over (partition by source, session_id order by started_at, inference_id) - 1 as turn_count,
+        concat_ws(chr(31), source, coalesce(workload, chr(30))) as place,
+        concat_ws(chr(31), source, coalesce(workload, chr(30)), coalesce(traffic_kind, chr(30))) as corner
+    from core.inference
+    where started_at >= $from_day - interval 6 day and started_at < $to_day and request_model is not null
+      and coalesce(operation_name, 'chat') not in ('embeddings', 'embedding', 'rerank', 'moderation', 'image_generation', 'speech', 'transcription')
+),
+day as (
+    select distinct usage_day from call where usage_day >= $from_day
+),
+daily as (
+    select usage_day, place, corner, action, count(*) as chosen from call group by usage_day, place, corner, action
+),
+-- Choices of the seven days up to each day, in the corner and in the whole place.
+cornered as (
+    select day.usage_day, daily.place, daily.corner, daily.action, sum(daily.chosen) as chosen
+    from day
+    join daily on daily.usage_day between day.usage_day - interval 6 day and day.usage_day
+    group by day.usage_day, daily.place, daily.corner, daily.action
+),
+corner_total as (
+    select usage_day, corner, sum(chosen) as chosen from cornered group by usage_day, corner
+),
+placed as (
+    select usage_day, place, action, sum(chosen) as chosen from cornered group by usage_day, place, action
+),
+place_total as (
+    select usage_day, place, sum(chosen) as chosen, count(*) as candidate_count, array_to_string(list(distinct action order by action), chr(31)) as candidates
+    from placed
+    group by usage_day, place
+),
+decided as (
+    select
+        call.*,
+        list_sort(list_distinct(from_json(case when json_valid(call.routing_candidates) then call.routing_candidates end, '["VARCHAR"]'))) as logged_candidates,
+        string_split(place_total.candidates, chr(31)) as seen_candidates,
+        coalesce(cornered.chosen, 0) as corner_chosen, corner_total.chosen as corner_calls, placed.chosen as place_chosen, place_total.chosen as place_calls
+    from call
+    join place_total on place_total.usage_day = call.usage_day and place_total.place = call.place
+    join placed on placed.usage_day = call.usage_day and placed.place = call.place and placed.action = call.action
+    join corner_total on corner_total.usage_day = call.usage_day and corner_total.corner = call.corner
+    join cornered on cornered.usage_day = call.usage_day and cornered.corner = call.corner and cornered.action = call.action
+    where call.usage_day >= $from_day
+),
+chosen as (
+    select *,
+        coalesce(array_contains(logged_candidates, action), false) as is_logged,
+        case when coalesce(array_contains(logged_candidates, action), false) then logged_candidates else seen_candidates end as candidates
+    from decided
+),
+told as (
+    select
+        content.inference_id, last_user_text(content.input_messages) as prompt, len(said_messages(content.input_messages)) as message_count,
+        json_array_length(case when json_valid(content.tool_definitions) then content.tool_definitions end) as tool_definition_count,
+        md5(trim(regexp_replace(lower(conversation_text(content.input_messages)), '\s+', ' ', 'g'))) as prompt_key
+    from core.inference_content as content
+    where content.started_at >= $from_day and content.started_at < $to_day
+)
+select
+    chosen.inference_id, chosen.started_at, chosen.source, chosen.tenant, chosen.user_id, chosen.session_id, chosen.trace_id,
+    chosen.workload, chosen.traffic_kind, chosen.environment,
+    extract(hour from chosen.started_at) as hour_count,
+    case when chosen.session_id is not null then chosen.turn_count end as turn_count,
+    chosen.is_streaming, cost.input_tokens, told.message_count, told.tool_definition_count,
+    length(told.prompt) as prompt_character_count,
+    len(words(told.prompt)) as prompt_word_count,
+    regexp_matches(told.prompt, '```|(^|\n)\s*(def|class|import|function|SELECT|select|#include|public) ') as has_code,
+    told.prompt, told.prompt_key,
+    cast(to_json(chosen.candidates) as varchar) as routing_candidates,
+    len(chosen.candidates) as candidate_count,
+    case when chosen.is_logged then 'logged' else 'estimated' end as candidates_kind,
+    chosen.action, chosen.provider_name, cost.model_name,
+    case when chosen.is_logged and chosen.routing_propensity > 0 and chosen.routing_propensity <= 1 then chosen.routing_propensity
+        else (chosen.corner_chosen + 10 * (chosen.place_chosen + 10 * 1.0 / len(chosen.candidates)) / (chosen.place_calls + 10)) / (chosen.corner_calls + 10)
+        end as propensity_share,
+    case when chosen.is_logged and chosen.routing_propensity > 0 and chosen.routing_propensity <= 1 then 'logged' else 'estimated' end as propensity_kind,
+    chosen.routing_policy,
+    outcome.outcome_share as reward, outcome.confidence_share, outcome.outcome_status, coalesce(outcome.is_matured, false) as is_matured,
+    cost.output_tokens, cost.list_cost_usd,
+    date_diff('millisecond', chosen.started_at, chosen.finished_at) as latency_ms,
+    date_diff('millisecond', chosen.started_at, chosen.first_token_at) as first_token_ms
+from chosen
+left join told on told.inference_id = chosen.inference_id
+left join marts.call_cost as cost on cost.inference_id = chosen.inference_id and cost.started_at >= $from_day and cost.started_at < $to_day
+left join marts.call_outcome as outcome on outcome.inference_id = chosen.inference_id and outcome.started_at >= $from_day and outcome.started_at < $to_day
+where len(chosen.candidates) >= 2

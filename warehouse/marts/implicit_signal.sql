@@ -1,0 +1,105 @@
+-- marts.implicit_signal: what can be told of a call's outcome from the calls alone.
+--
+-- A thread is a session, or a trace, or a user where neither is known. Asking again is looked for between neighbours of a
+-- thread only, within 30 minutes: one repeat gives one signal, the most telling of escalation, regenerate and re_ask, because
+-- the same act counted twice would look like two witnesses.
+with call as (
+    select
+        inference_id, started_at, source, status, error_type, finish_reason, tool_call_count, traffic_kind,
+        coalesce(finished_at, started_at) as ended_at,
+        request_model,
+        coalesce('s ' || session_id, 't ' || trace_id, 'u ' || user_id) as thread
+    from core.inference
+    where started_at >= $from_day - interval 1 day and started_at < $to_day + interval 1 day
+      and coalesce(operation_name, 'chat') not in ('embeddings', 'embedding', 'rerank', 'moderation', 'image_generation', 'speech', 'transcription')
+),
+newest as (
+    select max(started_at) as newest_at from call
+),
+neighbour as (
+    select *,
+        lead(inference_id) over thread_order as next_id,
+        lead(started_at) over thread_order as next_at,
+        lead(request_model) over thread_order as next_model,
+        lag(inference_id) over thread_order as earlier_id,
+        lag(started_at) over thread_order as earlier_at,
+        lag(status) over thread_order as earlier_status
+    from call
+    where thread is not null
+    window thread_order as (partition by source, thread order by started_at, inference_id)
+),
+-- Text is read for calls that have a neighbour in time, no others.
+near as (
+    select *,
+        coalesce(next_at < started_at + interval 30 minute, false) as has_next,
+        coalesce(started_at < earlier_at + interval 30 minute, false) as has_earlier
+    from neighbour
+),
+asked as (
+    select content.inference_id, trim(regexp_replace(lower(last_user_text(content.input_messages)), '\s+', ' ', 'g')) as question, content.input_messages
+    from core.inference_content as content
+    join near on near.inference_id = content.inference_id and (near.has_next or near.has_earlier)
+    where content.started_at >= $from_day - interval 1 day and content.started_at < $to_day + interval 1 day
+),
+-- What a token of output cost at a model on a day, to tell the dearer from the cheaper.
+model_price as (
+    select cast(started_at as date) as usage_day, request_model,
+        cast(sum(output_text_cost_usd) as double) / sum(output_tokens) as usd_per_output_token
+    from marts.call_cost
+    where output_tokens > 0 and output_text_cost_usd is not null and started_at >= $from_day - interval 1 day and started_at < $to_day + interval 1 day
+    group by cast(started_at as date), request_model
+),
+repeated as (
+    select inference_id, started_at, next_id, next_at, next_model, request_model,
+        case when question = next_question then 1.0 else word_overlap(words(question), words(next_question)) end as word_overlap_share,
+        question = next_question as is_same
+    from (
+        select near.inference_id, near.started_at, near.next_id, near.next_at, near.next_model, near.request_model,
+            this.question, following.question as next_question
+        from near
+        join asked as this on this.inference_id = near.inference_id
+        join asked as following on following.inference_id = near.next_id
+        -- A call that failed is tried again; that says nothing more than that it failed.
+        where near.has_next and near.status = 'ok' and this.question <> '' and following.question <> ''
+    ) as pair
+),
+again as (
+    select repeated.*, coalesce(dearer.usd_per_output_token > 1.2 * cheaper.usd_per_output_token, false) as is_dearer
+    from repeated
+    left join model_price as cheaper on cheaper.request_model = repeated.request_model and cheaper.usage_day = cast(repeated.started_at as date)
+    left join model_price as dearer on dearer.request_model = repeated.next_model and dearer.usage_day = cast(repeated.next_at as date)
+    where repeated.word_overlap_share >= 0.7
+),
+signal as (
+    select inference_id, started_at, ended_at as given_at, cast(null as varchar) as evidence_id, cast(null as double) as word_overlap_share,
+        case
+            when status = 'error' and regexp_matches(lower(coalesce(error_type, '')), 'schema|validat|json|pars|malformed') then 'schema_failure'
+            when status = 'error' then 'call_failed'
+            when regexp_matches(lower(finish_reason), 'malformed|unexpected_tool_call|invalid') then 'schema_failure'
+            when regexp_matches(lower(finish_reason), 'content_filter|refusal|safety|guardrail|prohibited|blocklist|recitation|spii') then 'refused'
+            when regexp_matches(lower(finish_reason), '^(length|max_tokens|max_output_tokens|model_length|model_context_window_exceeded)$') then 'truncated'
+        end as signal_name
+    from call
+    union all
+    select inference_id, started_at, next_at, next_id, word_overlap_share,
+        case when is_dearer then 'escalation' when is_same then 'regenerate' else 're_ask' end
+    from again
+    union all
+    -- The tool's answer comes back with the next call; only what belongs to the last turn counts.
+    select near.inference_id, near.started_at, near.next_at, near.next_id, null, 'tool_failure'
+    from near
+    join asked as following on following.inference_id = near.next_id
+    where near.has_next and near.tool_call_count > 0
+      and regexp_matches(lower(cast(said_messages(following.input_messages)[-1] as varchar)), '"(is_?error)":\s*true|"status":\s*"error"|"role":\s*"tool".*"content":\s*"\s*(error|exception|traceback)')
+    union all
+    -- Known once the thread has been silent for half an hour.
+    select last.inference_id, last.started_at, last.started_at + interval 30 minute, again.inference_id, again.word_overlap_share, 'abandonment'
+    from again
+    join near as last on last.inference_id = again.next_id
+    cross join newest
+    where not last.has_next and coalesce(last.traffic_kind, 'human') = 'human' and last.status = 'ok'
+      and newest.newest_at >= last.started_at + interval 30 minute
+)
+select inference_id, started_at, signal_name, greatest(given_at, started_at) as given_at, evidence_id, word_overlap_share
+from signal
+where signal_name is not null and started_at >= $from_day and started_at < $to_day
