@@ -49,3 +49,9 @@ create or replace macro model_name(name) as
 -- gemini-1.5-pro-002 -> gemini-1.5-pro. Takes a canonical name. Only for matching where no exact name is found.
 create or replace macro model_family(name) as
     regexp_replace(name, '-(?:20[0-9]{2}-[0-9]{2}-[0-9]{2}|20[0-9]{6}|[0-9]{2}-20[0-9]{2}|[0-9]{2}-[0-9]{2}|[0-9]{4}|00[0-9]|latest)$', '');
+
+-- The band of a call's input: more tokens than this, and not more than the next. The edges are those at which providers change prices
+-- (32k, 128k, 200k, 272k) and two below and above.
+create or replace macro context_band(input_tokens) as
+    case when input_tokens > 1000000 then 1000000 when input_tokens > 272000 then 272000 when input_tokens > 200000 then 200000
+         when input_tokens > 128000 then 128000 when input_tokens > 32000 then 32000 when input_tokens > 8000 then 8000 else 0 end;
