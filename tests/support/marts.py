@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from pipelines.contracts import Contract, contract
 from pipelines.engine import connect
@@ -76,8 +77,12 @@ def fill(con: duckdb.DuckDBPyConnection, promised: Contract, rows: Iterable[Row]
     schema = promised.table.split(".")[0]
     con.execute(f"create schema if not exists {schema}")
     con.execute(f"create table {promised.table} ({', '.join(f'{c.name} {c.type}' for c in promised.columns)})")
-    for row in rows:
-        con.execute(f"insert into {promised.table} ({', '.join(row)}) values ({', '.join('?' * len(row))})", list(row.values()))
+    rows = list(rows)
+    if rows:
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        con.register("_drawn", pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows]))
+        con.execute(f"insert into {promised.table} by name select * from _drawn")
+        con.unregister("_drawn")
 
 
 def hold(con: duckdb.DuckDBPyConnection, promised: Contract) -> None:
