@@ -236,6 +236,28 @@ def simulate(
     console.print(f"{report.calls:,} calls in {report.seconds:.1f} s under {out}", highlight=False)
 
 
+export = typer.Typer(no_args_is_help=True, help="Write tables as files that others read.")
+app.add_typer(export, name="export")
+
+
+@export.callback()
+def _export() -> None:
+    """Write tables as files that others read."""
+
+
+@export.command()
+def focus(
+    to: Annotated[str, typer.Option(help="Where: any fsspec URL that ends in .parquet, .csv or .csv.gz")],
+    from_day: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First UTC day; default: the first there is")] = None,
+    until_day: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="UTC day before which to end; default: none")] = None,
+) -> None:
+    """Costs as FinOps FOCUS 1.2 rows, under the standard's own column names."""
+    from pipelines.focus import export_focus
+
+    report = export_focus(Settings.load(), to, from_day and from_day.date(), until_day and until_day.date())
+    console.print(str(report), highlight=False, soft_wrap=True)
+
+
 @app.command()
 def maintain() -> None:
     """Compact small files, expire old snapshots, remove orphans."""
