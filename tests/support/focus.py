@@ -10,15 +10,25 @@ import duckdb
 
 from pipelines.contracts import literal
 
-DECIMAL = ("BilledCost EffectiveCost ListCost ContractedCost ListUnitPrice ContractedUnitPrice PricingQuantity ConsumedQuantity "
-           "CommitmentDiscountQuantity").split()  # fmt: skip
-TIME = "BillingPeriodStart BillingPeriodEnd ChargePeriodStart ChargePeriodEnd".split()
-TEXT = """BillingAccountId BillingAccountName BillingCurrency ChargeCategory ChargeClass ChargeDescription ChargeFrequency ConsumedUnit
-    CommitmentDiscountCategory CommitmentDiscountId CommitmentDiscountName CommitmentDiscountStatus CommitmentDiscountType CommitmentDiscountUnit
-    InvoiceIssuerName PricingCategory PricingCurrency PricingUnit ProviderName PublisherName RegionId RegionName ServiceCategory ServiceName
-    ServiceSubcategory SkuId SkuMeter SkuPriceDetails SkuPriceId SubAccountId SubAccountName Tags""".split()
-NEVER_NULL = """BilledCost EffectiveCost ListCost ContractedCost BillingAccountId BillingCurrency BillingPeriodStart BillingPeriodEnd ChargeCategory
-    ChargePeriodStart ChargePeriodEnd InvoiceIssuerName ProviderName PublisherName ServiceCategory ServiceName ServiceSubcategory""".split()
+DECIMAL = [
+    "BilledCost", "EffectiveCost", "ListCost", "ContractedCost", "ListUnitPrice", "ContractedUnitPrice", "PricingQuantity",
+    "ConsumedQuantity", "CommitmentDiscountQuantity",
+]  # fmt: skip
+TIME = [
+    "BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart", "ChargePeriodEnd",
+]  # fmt: skip
+TEXT = [
+    "BillingAccountId", "BillingAccountName", "BillingCurrency", "ChargeCategory", "ChargeClass", "ChargeDescription", "ChargeFrequency",
+    "ConsumedUnit", "CommitmentDiscountCategory", "CommitmentDiscountId", "CommitmentDiscountName", "CommitmentDiscountStatus",
+    "CommitmentDiscountType", "CommitmentDiscountUnit", "InvoiceIssuerName", "PricingCategory", "PricingCurrency", "PricingUnit",
+    "ProviderName", "PublisherName", "RegionId", "RegionName", "ServiceCategory", "ServiceName", "ServiceSubcategory", "SkuId", "SkuMeter",
+    "SkuPriceDetails", "SkuPriceId", "SubAccountId", "SubAccountName", "Tags",
+]  # fmt: skip
+NEVER_NULL = [
+    "BilledCost", "EffectiveCost", "ListCost", "ContractedCost", "BillingAccountId", "BillingCurrency", "BillingPeriodStart",
+    "BillingPeriodEnd", "ChargeCategory", "ChargePeriodStart", "ChargePeriodEnd", "InvoiceIssuerName", "ProviderName", "PublisherName",
+    "ServiceCategory", "ServiceName", "ServiceSubcategory",
+]  # fmt: skip
 SUBCATEGORIES = "'Bots', 'Generative AI', 'Machine Learning', 'Natural Language Processing', 'Other (AI and Machine Learning)'"
 NO_TOKEN = "abs({cost} - {price} * cast(PricingQuantity as double)) > 1e-9 + 1e-9 * abs({cost})"
 
