@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
+import re
 import shutil
 import time
 import uuid
@@ -104,7 +105,7 @@ def _stale(lake: Lake, table: str, prints: dict[date, str]) -> list[date]:
 
 def fingerprints(settings: Settings, lake: Lake, promised: Contract) -> dict[date, str]:
     """By day: a hash of the SQL, the data files and, where the mart reads prices, the prices in force."""
-    sql = _code(promised)
+    sql = _code(settings, promised)
     files = {day: paths for day, (paths, _) in _input_files(lake, promised).items()}
     prices = _prices_by_day(settings, lake, sorted(files)) if "core.price" in promised.reads else {}
     return {
@@ -130,9 +131,11 @@ def _seen_from(promised: Contract, day: date) -> list[date]:
     return [day + timedelta(days=n) for n in range(-promised.reach.ahead_days, promised.reach.back_days + 1)]
 
 
-def _code(promised: Contract) -> str:
-    """A hash of all that says how a table is computed."""
+def _code(settings: Settings, promised: Contract) -> str:
+    """A hash of all that says how a table is computed: the select, what prepares it, the reference files it reads."""
     parts = [promised.sql_path.read_bytes()]
+    named = set(re.findall(r"\breference\.([a-z_]+)", promised.sql_path.read_text()))
+    parts += [path.read_bytes() for name, path in settings.reference_files().items() if name in named]
     if prepare := promised.prepare():
         parts.append(Path(inspect.getfile(prepare)).read_bytes())
     return hashlib.sha256(b"\n".join(parts)).hexdigest()
@@ -227,7 +230,7 @@ def _build_days(settings: Settings, lake: Lake, promised: Contract, days: list[d
 
 def _build_whole(settings: Settings, lake: Lake, promised: Contract, force: bool) -> int:
     basis = hashlib.sha256("\n".join(
-        [_code(promised), *(f"{n} {lake.snapshot(n).id if lake.exists(n) else None}" for n in promised.reads)]).encode()).hexdigest()[:16]
+        [_code(settings, promised), *(f"{n} {lake.snapshot(n).id if lake.exists(n) else None}" for n in promised.reads)]).encode()).hexdigest()[:16]
     scratch = settings.scratch / uuid.uuid4().hex
     scratch.mkdir(parents=True)
     rows = 0

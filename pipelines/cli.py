@@ -240,8 +240,8 @@ exports = typer.Typer(no_args_is_help=True, help="Write datasets in the formats 
 app.add_typer(exports, name="export")
 
 
-@exports.command()
-def routing(
+@exports.command("routing")
+def export_routing_log(
     to: Annotated[str, typer.Option(help="Folder at any fsspec URL")],
     format: Annotated[str, typer.Option(help="parquet, jsonl, llmrouter, routerbench, routellm or notdiamond")] = "parquet",
 ) -> None:
@@ -249,6 +249,19 @@ def routing(
     from pipelines.export.routing import export_routing
 
     console.print(str(export_routing(Settings.load(), format, to)), highlight=False, soft_wrap=True)
+
+
+@exports.command()
+def focus(
+    to: Annotated[str, typer.Option(help="Where: any fsspec URL that ends in .parquet, .csv or .csv.gz")],
+    from_day: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First UTC day; default: the first there is")] = None,
+    until_day: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="UTC day before which to end; default: none")] = None,
+) -> None:
+    """Costs as FinOps FOCUS 1.2 rows, under the standard's own column names."""
+    from pipelines.focus import export_focus
+
+    report = export_focus(Settings.load(), to, from_day and from_day.date(), until_day and until_day.date())
+    console.print(str(report), highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -40,16 +40,36 @@ def connect(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
                 con.register_filesystem(fsspec.filesystem(scheme))
         for name in MACROS:
             con.execute((ROOT / "warehouse" / name).read_text())
-        con.execute(
-            "create view provider as select * from read_csv("
-            f"{literal(str(ROOT / 'schemas' / 'reference' / 'provider.csv'))}, header = true, all_varchar = true)"
-        )
+        con.execute("create schema reference")
+        for name, path in settings.reference_files().items():
+            con.execute(reference_sql(name, path))
+        con.execute("create view provider as select * from reference.provider")
         con.execute(f"create view signal_rule as {signal_rules(settings)}")
         ranks = ", ".join(f"({literal(feed)}, {rank})" for rank, feed in enumerate([*settings.feed_precedence, ""]))
         con.execute(f"create view feed_precedence as select * from (values {ranks}) as t (feed, precedence)")
         yield con
     finally:
         con.close()
+
+
+def reference_sql(name: str, path: Path) -> str:
+    """DDL of `reference.<name>`: a reference file as a view of texts. Raises `NotConfigured` when a column of the embedded file is missing."""
+    wanted, given = (_header(p) for p in (ROOT / "schemas" / "reference" / f"{name}.csv", path))
+    if missing := [column for column in wanted if column not in given]:
+        raise NotConfigured(f"{path} lacks the column {', '.join(missing)}; schemas/reference/{name}.csv says what each means")
+    # By name: the columns may stand in any order, and more may stand beside them.
+    types = ", ".join(f"{literal(column)}: 'VARCHAR'" for column in given)
+    return (
+        f"create view reference.{name} as select {', '.join(quoted(column) for column in wanted)} from read_csv({literal(str(path))}, "
+        f"header = true, delim = ',', quote = '\"', comment = '#', auto_detect = false, columns = {{{types}}})"
+    )
+
+
+def _header(path: Path) -> list[str]:
+    for line in path.read_text().splitlines():
+        if line.strip() and not line.startswith("#"):
+            return [word.strip() for word in line.split(",")]
+    raise NotConfigured(f"{path} has no line that names its columns")
 
 
 def signal_rules(settings: Settings) -> str:

@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     routing: Routing = Field(default_factory=Routing)
     user_formats: Path | None = Field(None, description="Folder with inference/*.sql, feedback/*.sql, price/*.sql of your own")
     signal_rules: Path | None = Field(None, description="CSV of your own rules for reading feedback, columns as in schemas/reference/signal.csv; they come first")
+    reference: Path | None = Field(None, description="Folder with reference files of your own: one takes the place of schemas/reference/<name>.csv")
     pseudonym_key: SecretStr = Field(SecretStr(""), description="Key of the hash that stands for a user's id; keep it secret")
     memory_limit: str = Field("1GB", description="What DuckDB may hold in memory before it spills to <home>/spill")
     threads: int | None = Field(None, description="DuckDB threads; default one a core")
@@ -132,3 +133,15 @@ class Settings(BaseSettings):
         if not format.replace("_", "").replace("-", "").isalnum():
             raise NotConfigured(f"{format!r} is no format name: letters, digits, - and _ only")
         return next((path for folder in folders if (path := folder / target / f"{format}.sql").is_file()), None)
+
+    def reference_files(self) -> dict[str, Path]:
+        """The reference files by name: those of schemas/reference, each replaced by the user's of the same name where there is one."""
+        files = {path.stem: path for path in sorted((ROOT / "schemas" / "reference").glob("*.csv"))}
+        if self.reference is None:
+            return files
+        if not self.reference.is_dir():
+            raise NotConfigured(f"the setting `reference` names {self.reference}, and there is no such folder")
+        own = {path.stem: path for path in sorted(self.reference.glob("*.csv"))}
+        if unknown := sorted(own.keys() - files.keys()):
+            raise NotConfigured(f"{self.reference} holds {', '.join(unknown)}, which nothing reads; reference files are: {', '.join(files)}")
+        return files | own

@@ -113,5 +113,5 @@ class Policy:
         """Choose a model; the drawn exploration is part of the propensity."""
         chances = self.probabilities(prompt, workload, allowed)
         models = list(chances)
-        [model] = (rng or random).choices(models, weights=[chances[m] for m in models])  # noqa: S311 - nothing secret
+        [model] = (rng or random).choices(models, weights=[chances[m] for m in models])
         return Decision(model, chances[model], self.version, tuple(models), chances[model] < max(chances.values()))

@@ -97,3 +97,9 @@ create or replace macro words(said) as
 -- Share of their words that two texts have in common (Jaccard), 0..1; null where either has none.
 create or replace macro word_overlap(a, b) as
     case when len(a) > 0 and len(b) > 0 then len(list_intersect(a, b)) / (len(a) + len(b) - len(list_intersect(a, b))) end;
+
+-- The band of a call's input: more tokens than this, and not more than the next. The edges are those at which providers change prices
+-- (32k, 128k, 200k, 272k) and two below and above.
+create or replace macro context_band(input_tokens) as
+    case when input_tokens > 1000000 then 1000000 when input_tokens > 272000 then 272000 when input_tokens > 200000 then 200000
+         when input_tokens > 128000 then 128000 when input_tokens > 32000 then 32000 when input_tokens > 8000 then 8000 else 0 end;

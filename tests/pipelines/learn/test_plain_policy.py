@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from pipelines.learn import plain_policy, policy_reader
 from pipelines.learn.policy_reader import Policy
 
