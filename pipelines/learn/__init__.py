@@ -1,0 +1,1 @@
+"""What scikit-learn learns from the warehouse: routers, their figures and their files."""
