@@ -28,7 +28,12 @@ from pipelines.errors import NotConfigured
 
 Rows = pd.DataFrame | Sequence[str]
 
-COUNTED = [re.compile(p) for p in (r"\s", r"\n", r"\d", r"\d[\d.,]*", r"[A-Z]", r"[.!?](?:\s|$)", r"\?", r"[,;:]", r"[{}()\[\]<>=;_/\\]", r"[+*^%$]", r"[^\x00-\x7f]")]
+WORD = r"(?u)\b\w+\b"  # digits and single letters too
+COUNTED = [
+    re.compile(mark) for mark in (
+        r"\s", r"\n", r"\d", r"\d[\d.,]*", r"[A-Z]", r"[.!?](?:\s|$)", r"\?", r"[,;:]", r"[{}()\[\]<>=;_/\\]", r"[+*^%$]", r"[^\x00-\x7f]",
+    )
+]
 
 
 def texts(rows: Rows, column: str) -> list[str]:
@@ -112,8 +117,10 @@ class PromptFeatures(TransformerMixin, BaseEstimator):
 
     def fit_transform(self, rows: Rows, y: Any = None, **_: Any) -> sparse.csr_matrix:
         prompts = texts(rows, self.text)
+        if not prompts:
+            raise ValueError("no rows to learn features from")
         rare = self.least_rows if len(prompts) > 50 else 1
-        self.words_ = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=rare, max_features=self.most_words, token_pattern=r"(?u)\b\w+\b")
+        self.words_ = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=rare, max_features=self.most_words, token_pattern=WORD)
         try:
             self.words_.fit(prompts)
         except ValueError:  # not one word in all the texts

@@ -18,12 +18,15 @@ from skops import io as skops
 from pipelines.errors import StopTheLine
 from pipelines.learn import features, routers
 
-TRUSTED = sorted(
-    f"{kind.__module__}.{kind.__name__}"
-    for module in (features, routers)
-    for kind in vars(module).values()
-    if isinstance(kind, type) and kind.__module__ == module.__name__
-)
+# What a file may be made of, beside the types of scikit-learn and NumPy that skops itself holds for safe.
+TRUSTED = [
+    *(f"{kind.__module__}.{kind.__name__}" for kind in (
+        features.PromptFeatures, features.UniversalSentenceEncoder, routers.ArmMeanRouter, routers.BoostingRouter, routers.CombinedRouter, routers.CostModel,
+        routers.KNNRouter, routers.LengthRouter, routers.LogisticRouter, routers.RandomRouter, routers.RidgeRouter, routers.TaskMeanRouter,
+    )),
+    "scipy.sparse._csr.csr_matrix",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+]
 
 
 def save(router: routers.Router, path: Path) -> str:

@@ -39,6 +39,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from pipelines.errors import StopTheLine
 from pipelines.learn.features import PromptFeatures, labels_of, shape_of, texts
+from pipelines.learn.frontier import calibration_error
 
 
 def candidates(
@@ -93,7 +94,8 @@ class Router(BaseEstimator):
     def predict_value(self, X: Any) -> np.ndarray:
         check_is_fitted(self, "arm_mean_")
         value = np.full((_length(X), len(self.arms_)), np.nan)
-        value[:, self.is_seen_] = np.clip(self._value(X), 0, 1)
+        if len(value):
+            value[:, self.is_seen_] = np.clip(self._value(X), 0, 1)
         return value
 
     def predict_cost(self, X: Any) -> np.ndarray:
@@ -259,7 +261,7 @@ class KNNRouter(Router):
 
     def _value(self, X: Any) -> np.ndarray:
         Z = self._matrix(X)
-        return np.vstack([self._value_of(Z[start : start + 512]) for start in range(0, Z.shape[0], 512)] or [np.empty((0, len(self.arm_mean_)))])
+        return np.vstack([self._value_of(Z[start : start + 512]) for start in range(0, Z.shape[0], 512)])
 
     def _value_of(self, Z: Any) -> np.ndarray:
         thin, thick = self._unit(Z)
@@ -359,6 +361,19 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.tanh(x / 2)
 
 
+def _logit(value: np.ndarray) -> np.ndarray:
+    value = np.clip(value, 0.001, 0.999)
+    return np.log(value / (1 - value))
+
+
+def _sigmoid_fit(value: np.ndarray, reward: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """Slope and offset that calibrate values on the logit scale; leaves them as they are where nothing supports a change."""
+    line = _logistic(_logit(value)[:, None], reward, weight, C=1e6)
+    if line is None or line.coef_[0, 0] <= 0:
+        return 1.0, 0.0
+    return float(line.coef_[0, 0]), float(line.intercept_[0])
+
+
 def _logistic(Z: Any, reward: np.ndarray, weight: np.ndarray, C: float) -> LogisticRegression | None:
     """Fitted to rewards in 0..1; None where only one outcome was seen."""
     won, lost = np.flatnonzero(reward * weight > 0), np.flatnonzero((1 - reward) * weight > 0)
@@ -423,10 +438,10 @@ class CombinedRouter(Router):
     def _own_members(self) -> list[tuple[str, Router]]:
         labels = tuple(getattr(self.features, "labels", ()))
         return [
-            *((f"task mean, {s} rows", TaskMeanRouter(labels, s)) for s in (10, 40) if labels),
-            *((f"ridge, alpha {a}", RidgeRouter(alpha=a)) for a in (10, 30, 100)),
-            *((f"logistic, C {c}", LogisticRouter(C=c)) for c in (0.3,)),
-            *((f"nearest {k}", KNNRouter(neighbours=k, random_state=self.random_state)) for k in (50, 200)),
+            *([("task mean", TaskMeanRouter(labels, shrinkage=30.0))] if labels else []),
+            ("ridge", RidgeRouter(alpha=30.0)),
+            ("logistic", LogisticRouter(C=0.3)),
+            ("nearest neighbours", KNNRouter(random_state=self.random_state)),
         ]
 
     def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
@@ -451,9 +466,7 @@ class CombinedRouter(Router):
         self.advantage_weight_ = _weigh(advantage[:, seen], (rest - base[:, None])[seen], np.broadcast_to(weight[:, None], seen.shape)[seen])
         self.member_names_ = [name for name, _ in members]
         stacked = self._stack(level, advantage)
-        self.calibration_error_, self.slope_, self.offset_ = np.full(seen.shape[1], np.nan), np.ones(seen.shape[1]), np.zeros(seen.shape[1])
-        for arm in range(seen.shape[1]):
-            self._calibrate(arm, stacked[:, arm], rewards[:, arm], weight, [hold for _, hold in folds])
+        self._calibrate(stacked, rewards, weight, [hold for _, hold in folds])
         self.fitted_ = []
         for (_, member), in_level, in_advantage in zip(members, self.level_weight_, self.advantage_weight_, strict=True):
             used = in_level > 0 or in_advantage > 0
@@ -477,15 +490,26 @@ class CombinedRouter(Router):
     def _stack(self, level: np.ndarray, advantage: np.ndarray) -> np.ndarray:
         return self.arm_mean_ + (self.level_weight_ @ level)[:, None] + np.tensordot(self.advantage_weight_, advantage, axes=1)
 
-    def _calibrate(self, arm: int, value: np.ndarray, reward: np.ndarray, weight: np.ndarray, holds: list[np.ndarray]) -> None:
-        pass
+    def _calibrate(self, stacked: np.ndarray, rewards: np.ndarray, weight: np.ndarray, holds: list[np.ndarray]) -> None:
+        k = rewards.shape[1]
+        self.slope_, self.offset_, self.calibration_error_ = np.ones(k), np.zeros(k), np.full(k, np.nan)
+        for arm in range(k):
+            is_seen = ~np.isnan(rewards[:, arm])
+            self.slope_[arm], self.offset_[arm] = _sigmoid_fit(stacked[is_seen, arm], rewards[is_seen, arm], weight[is_seen])
+            calibrated = np.empty(len(stacked))
+            for hold in holds:
+                others = is_seen.copy()
+                others[hold] = False
+                slope, offset = _sigmoid_fit(stacked[others, arm], rewards[others, arm], weight[others])
+                calibrated[hold] = _sigmoid(slope * _logit(stacked[hold, arm]) + offset)
+            self.calibration_error_[arm] = calibration_error(calibrated[is_seen], rewards[is_seen, arm])
 
     def _value(self, X: Any) -> np.ndarray:
         Z = self._matrix(X)
         values = np.empty((len(self.fitted_), _length(X), len(self.arm_mean_)))
         for m, member in enumerate(self.fitted_):
             values[m] = self.arm_mean_ if member is None else member.predict_value(X if member.wants_rows else Z)
-        return self._stack(*self._parts(values))
+        return _sigmoid(self.slope_ * _logit(self._stack(*self._parts(values))) + self.offset_)
 
 
 def _weigh(foretold: np.ndarray, met: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -522,6 +546,8 @@ class CostModel(BaseEstimator):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
+        if not _length(X):
+            return np.empty((0, len(self.lines_)))
         Z = self._matrix(X)
         unknown = np.full(_length(X), np.nan)
         foreseen = np.column_stack([unknown if line is None else line.predict(Z) for line in self.lines_])

@@ -7,7 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.learn.frontier import Curve, aiq, calibration_error, cost_at_quality, draw, gain_interval, gap_closed, hull, oracle_choice, pair_figures, pareto, reward_of
+from pipelines.learn.frontier import (
+    Curve,
+    aiq,
+    calibration_error,
+    cost_at_quality,
+    draw,
+    gain_interval,
+    gap_closed,
+    hull,
+    oracle_choice,
+    pair_figures,
+    pareto,
+    reward_of,
+)
 
 
 def test_apgr_and_cpt_of_a_curve_made_by_hand() -> None:
