@@ -12,6 +12,7 @@ which this model was chosen for this prompt, which is what off-policy evaluation
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -31,7 +32,7 @@ def terms(prompt: str) -> list[str]:
     if len(prompt) > READ_CHARACTERS:
         prompt = prompt[: READ_CHARACTERS // 2] + " " + prompt[-READ_CHARACTERS // 2 :]
     words = WORD.findall(prompt.lower())
-    return words + [f"{first} {second}" for first, second in zip(words, words[1:])]  # noqa: B905 - one is shorter by design
+    return words + [f"{first} {second}" for first, second in itertools.pairwise(words)]
 
 
 @dataclass(frozen=True)

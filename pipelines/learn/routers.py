@@ -1,0 +1,561 @@
+"""Routers: which model should answer this request, learned from what answers were worth.
+
+All have scikit-learn's manners (`fit`, `predict`, `get_params`, `clone`, usable as the last step of a Pipeline) and one shape:
+
+    fit(X, rewards, costs=None, sample_weight=None, propensity=None)
+        X           rows (a DataFrame, or texts), or a matrix of features
+        rewards     (n, k), 0..1: what each arm's answer was worth; NaN where it was not seen. A DataFrame's columns name the arms
+        costs       (n, k): what each answer cost, in any one currency; NaN where unknown
+        propensity  (n,): how likely the one arm seen was to be chosen, for the log of a policy that explored
+    predict_value(X)    (n, k) expected reward; NaN for an arm never seen
+    predict_cost(X)     (n, k) expected cost; NaN for an arm of which no cost was ever seen
+    predict(X, willingness_to_pay, allowed, fallback)    (n,) the arm to call
+
+The choice maximises value · willingness_to_pay − cost (RouterBench's λ·P − cost, arXiv 2403.12031): the money one is ready to pay
+for one whole unit of reward. Infinite, the default, asks for quality alone; 0 asks for the cheapest.
+
+Differences between arms are small against the noise of one answer, so everything here shrinks: a router learns first the *level*
+(how well any arm does on such a request), then each arm's *advantage* over that level, and believes the second less. Where one arm
+a request was seen, taking away the level takes away noise that has nothing to do with the choice (Nie & Wager 2021, "R-learner").
+Deterministic: the same input and parameters give the same router.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from scipy.optimize import nnls
+from sklearn.base import BaseEstimator, clone
+from sklearn.decomposition import TruncatedSVD
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GroupKFold, KFold
+from sklearn.preprocessing import OneHotEncoder, normalize
+from sklearn.utils.validation import check_is_fitted
+
+from pipelines.errors import StopTheLine
+from pipelines.learn.features import PromptFeatures, labels_of, shape_of, texts
+from pipelines.learn.frontier import calibration_error
+
+
+def candidates(
+    arms: pd.DataFrame, *, regions: Sequence[str] | None = None, service_tiers: Sequence[str] | None = None,
+    max_latency_ms: float | None = None, context_tokens: Sequence[float] | None = None,
+) -> np.ndarray:
+    """Which arms may answer: (k,), or (n, k) with the `context_tokens` of n requests. An unknown fact does not pass a limit on it.
+
+    arms: one row an arm, in the router's order, with the columns its limits need: region, service_tier, latency_ms, context_window_tokens.
+    """
+    allowed = np.ones(len(arms), dtype=bool)
+    if regions is not None:
+        allowed &= arms["region"].isin(regions).to_numpy()
+    if service_tiers is not None:
+        allowed &= arms["service_tier"].isin(service_tiers).to_numpy()
+    if max_latency_ms is not None:
+        allowed &= arms["latency_ms"].to_numpy(dtype=float, na_value=np.nan) <= max_latency_ms
+    if context_tokens is None:
+        return allowed
+    return allowed & (np.asarray(context_tokens, dtype=float)[:, None] <= arms["context_window_tokens"].to_numpy(dtype=float, na_value=np.nan))
+
+
+class Router(BaseEstimator):
+    """What all routers share: the form of what they are given, costs, and the choice. See the module."""
+
+    wants_rows = False  # inside a combination: rows as they came, not the features made of them
+
+    def fit(self, X: Any, rewards: Any, costs: Any = None, sample_weight: Any = None, propensity: Any = None) -> Router:
+        """Learns. Raises ValueError where shapes do not match, rewards lie outside 0..1, or none was seen."""
+        self.arms_ = rewards.columns.tolist() if isinstance(rewards, pd.DataFrame) else list(range(np.shape(rewards)[1]))
+        rewards = np.array(rewards, dtype=float)
+        seen = ~np.isnan(rewards)
+        if len(rewards) != _length(X):
+            raise ValueError(f"{_length(X)} rows of X, but {len(rewards)} of rewards")
+        if not seen.any():
+            raise ValueError("not one reward was seen: nothing can be learned")
+        if not ((rewards[seen] >= 0) & (rewards[seen] <= 1)).all():
+            raise ValueError("rewards must lie in 0..1, and be NaN where an arm was not seen")
+        weight = np.ones(len(rewards)) if sample_weight is None else np.array(sample_weight, dtype=float)
+        if len(weight) != len(rewards) or not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
+            raise ValueError("sample_weight must be one finite number ≥ 0 a row, not all of them 0")
+        if propensity is not None:
+            weight = weight * _from_propensity(np.asarray(propensity, dtype=float), seen)
+        weight = weight / weight.mean()
+        self.is_seen_ = seen.any(axis=0)
+        rewards, seen = rewards[:, self.is_seen_], seen[:, self.is_seen_]
+        self.arm_mean_ = (np.where(seen, rewards, 0) * weight[:, None]).sum(axis=0) / (seen * weight[:, None]).sum(axis=0)
+        self._learn(X, rewards, weight)
+        self.cost_model_ = None if costs is None else CostModel(self._features_parameter()).fit(X, costs)
+        return self
+
+    def predict_value(self, X: Any) -> np.ndarray:
+        check_is_fitted(self, "arm_mean_")
+        value = np.full((_length(X), len(self.arms_)), np.nan)
+        if len(value):
+            value[:, self.is_seen_] = np.clip(self._value(X), 0, 1)
+        return value
+
+    def predict_cost(self, X: Any) -> np.ndarray:
+        check_is_fitted(self, "arm_mean_")
+        if self.cost_model_ is None:
+            raise ValueError("no costs were given to fit: only willingness_to_pay=inf can be asked for")
+        return self.cost_model_.predict(X)
+
+    def predict(
+        self, X: Any, willingness_to_pay: float = np.inf, allowed: np.ndarray | None = None, fallback: Any = None
+    ) -> np.ndarray:
+        """(n,) arms, as `arms_` names them.
+
+        allowed: (k,) or (n, k), as `candidates` answers; fallback: the arm for rows that allow none. An arm of unknown value, or of
+        unknown cost where cost counts, is not chosen. Raises StopTheLine where a row is left with no arm and there is no fallback.
+        """
+        utility = self.predict_value(X)
+        if np.isfinite(willingness_to_pay):
+            utility = utility * willingness_to_pay - self.predict_cost(X)
+        elif self.cost_model_ is not None:  # of equally good arms the one that is cheaper on the whole
+            utility = utility - 1e-12 * self.cost_model_.rank_
+        utility[np.isnan(utility)] = -np.inf
+        if allowed is not None:
+            utility = np.where(allowed, utility, -np.inf)
+        choice = np.array(self.arms_)[utility.argmax(axis=1)]
+        without = np.isneginf(utility).all(axis=1)
+        if without.any():
+            if fallback is None:
+                raise StopTheLine(
+                    f"{without.sum()} of {len(without)} requests (the first is row {without.argmax()}) have no arm that is allowed and known. "
+                    "Widen the limits, or name a fallback arm."
+                )
+            if fallback not in self.arms_:
+                raise ValueError(f"the fallback {fallback!r} is none of the arms {self.arms_}")
+            choice[without] = fallback
+        return choice
+
+    def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def _value(self, X: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    def _features_parameter(self) -> Any:
+        return getattr(self, "features", None)
+
+    def _fit_matrix(self, X: Any) -> Any:
+        """X as a matrix; where X is rows, by a fresh copy of `features` (plain PromptFeatures by default) that is kept."""
+        self.features_ = None
+        if _is_matrix(X):
+            return X
+        self.features_ = clone(self.features) if self.features is not None else PromptFeatures()
+        return self.features_.fit_transform(X)
+
+    def _matrix(self, X: Any) -> Any:
+        return X if self.features_ is None else self.features_.transform(X)
+
+
+def _from_propensity(propensity: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    if (seen.sum(axis=1) > 1).any():
+        raise ValueError("propensities are for rows where one arm was seen; these have several")
+    if propensity.shape != seen.shape[:1] or not ((propensity > 0) & (propensity <= 1)).all():
+        raise ValueError("propensity must be one number in ]0, 1] a row")
+    return propensity**-0.0
+
+
+def _is_matrix(X: Any) -> bool:
+    return sparse.issparse(X) or (isinstance(X, np.ndarray) and X.ndim == 2)
+
+
+def _length(X: Any) -> int:
+    return X.shape[0] if hasattr(X, "shape") else len(X)
+
+
+def _take(X: Any, rows: np.ndarray) -> Any:
+    if isinstance(X, pd.DataFrame):
+        return X.iloc[rows]
+    return X[rows] if hasattr(X, "shape") else [X[i] for i in rows]
+
+
+def _level_and_advantage(sums: np.ndarray, counts: np.ndarray, arm_mean: np.ndarray, shrinkage: float) -> np.ndarray:
+    """Values from (…, k) sums of rewards less their arm's mean and counts of them: level and advantage, each drawn to nothing by `shrinkage` rows."""
+    level = sums.sum(axis=-1, keepdims=True) / (counts.sum(axis=-1, keepdims=True) + shrinkage)
+    return arm_mean + level + (sums - level * counts) / (counts + shrinkage)
+
+
+class ArmMeanRouter(Router):
+    """The same for every request: the best single arm, and at willingness_to_pay=0 the cheapest. Two baselines in one."""
+
+    def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
+        pass
+
+    def _value(self, X: Any) -> np.ndarray:
+        return np.tile(self.arm_mean_, (_length(X), 1))
+
+
+class RandomRouter(Router):
+    """A baseline: all arms worth the same, but for a random order in each row that `random_state` fixes."""
+
+    def __init__(self, random_state: int = 0):
+        self.random_state = random_state
+
+    def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
+        pass
+
+    def _value(self, X: Any) -> np.ndarray:
+        return self.arm_mean_.mean() + 1e-9 * np.random.default_rng(self.random_state).random((_length(X), len(self.arm_mean_)))
+
+
+class TaskMeanRouter(Router):
+    """Each label's (each combination of labels') mean of each arm, drawn towards the arm's overall mean.
+
+    A lookup, and hard to beat where tasks differ. `shrinkage`: how many answers the overall mean counts for (empirical Bayes, with
+    the ratio of noise to signal given). An unknown label has the overall means.
+    """
+
+    wants_rows = True
+
+    def __init__(self, labels: Sequence[str] = ("task",), shrinkage: float = 20.0):
+        self.labels = labels
+        self.shrinkage = shrinkage
+
+    def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
+        keys, member = np.unique(self._keys(X), return_inverse=True)
+        self.row_of_key_ = {key: i for i, key in enumerate(keys.tolist())}
+        seen = ~np.isnan(rewards)
+        add = sparse.csr_matrix((weight, (member, np.arange(len(member)))), shape=(len(keys), len(member)))
+        sums, counts = add @ np.where(seen, rewards - self.arm_mean_, 0), add @ seen.astype(float)
+        self.value_of_key_ = np.vstack([_level_and_advantage(sums, counts, self.arm_mean_, self.shrinkage), self.arm_mean_])
+
+    def _value(self, X: Any) -> np.ndarray:
+        return self.value_of_key_[[self.row_of_key_.get(key, -1) for key in self._keys(X)]]
+
+    def _keys(self, X: Any) -> list[str]:
+        return ["\x1f".join(row) for row in labels_of(X, self.labels)]
+
+
+class KNNRouter(Router):
+    """Means over the requests most like this one (cosine of features), drawn towards the arms' overall means.
+
+    Exact search: an answer costs time in proportion to the rows learned from. More than `most_rows` are thinned evenly by chance.
+    """
+
+    def __init__(self, features: Any = None, neighbours: int = 100, shrinkage: float = 1.0, most_rows: int = 50_000, random_state: int = 0):
+        self.features = features
+        self.neighbours = neighbours
+        self.shrinkage = shrinkage
+        self.most_rows = most_rows
+        self.random_state = random_state
+
+    def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
+        Z = self._fit_matrix(X)
+        if len(rewards) > self.most_rows:
+            kept = np.sort(np.random.default_rng(self.random_state).choice(len(rewards), self.most_rows, replace=False))
+            Z, rewards, weight = Z[kept], rewards[kept], weight[kept]
+        # Columns that are nearly always filled go through dense products, which are far faster there.
+        self.is_dense_ = Z.getnnz(axis=0) > 0.3 * Z.shape[0] if sparse.issparse(Z) else np.ones(Z.shape[1], dtype=bool)
+        thin, thick = self._unit(Z)
+        self.thin_, self.thick_ = thin.T.tocsr(), np.ascontiguousarray(thick.T)
+        seen = ~np.isnan(rewards)
+        self.sum_ = np.where(seen, rewards - self.arm_mean_, 0) * weight[:, None]
+        self.count_ = seen * weight[:, None]
+
+    def _value(self, X: Any) -> np.ndarray:
+        Z = self._matrix(X)
+        return np.vstack([self._value_of(Z[start : start + 512]) for start in range(0, Z.shape[0], 512)])
+
+    def _value_of(self, Z: Any) -> np.ndarray:
+        thin, thick = self._unit(Z)
+        like = (thin @ self.thin_).toarray() + thick @ self.thick_
+        many = min(self.neighbours, like.shape[1])
+        near = np.argpartition(like, like.shape[1] - many, axis=1)[:, like.shape[1] - many :]
+        return _level_and_advantage(self.sum_[near].sum(axis=1), self.count_[near].sum(axis=1), self.arm_mean_, self.shrinkage)
+
+    def _unit(self, Z: Any) -> tuple[sparse.csr_matrix, np.ndarray]:
+        Z = sparse.csr_matrix(normalize(Z))
+        return Z[:, ~self.is_dense_], Z[:, self.is_dense_].toarray()
+
+
+class RidgeRouter(Router):
+    """Linear: ridge regression of the level on the features, then of each arm's advantage over it.
+
+    Where some arms of a row were not seen, the level taken away is one that other folds' rows predict, so that it has not seen the answer.
+    """
+
+    def __init__(self, features: Any = None, alpha: float = 10.0, level_alpha: float = 3.0, folds: int = 5, random_state: int = 0):
+        self.features = features
+        self.alpha = alpha
+        self.level_alpha = level_alpha
+        self.folds = folds
+        self.random_state = random_state
+
+    def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
+        Z = self._fit_matrix(X)
+        some = np.flatnonzero(~np.isnan(rewards).all(axis=1))
+        Z, rest, weight = Z[some], rewards[some] - self.arm_mean_, weight[some]
+        seen = ~np.isnan(rest)
+        level = np.where(seen, rest, 0).sum(axis=1) / seen.sum(axis=1)
+        self.level_ = self._ridge(self.level_alpha, Z).fit(Z, level, weight)
+        if seen.all():
+            advantage = self._ridge(self.alpha, Z).fit(Z, rest - level[:, None], weight)
+            self.coef_, self.intercept_ = np.atleast_2d(advantage.coef_).T, np.atleast_1d(advantage.intercept_)
+            return
+        folds = KFold(min(self.folds, len(level)), shuffle=True, random_state=self.random_state).split(level) if len(level) > 1 else []
+        foreseen = np.zeros(len(level))
+        for learn, hold in folds:
+            foreseen[hold] = self._ridge(self.level_alpha, Z).fit(Z[learn], level[learn], weight[learn]).predict(Z[hold])
+        self.coef_, self.intercept_ = np.zeros((Z.shape[1], seen.shape[1])), np.zeros(seen.shape[1])
+        for arm in range(seen.shape[1]):
+            rows = np.flatnonzero(seen[:, arm])
+            advantage = self._ridge(self.alpha, Z).fit(Z[rows], rest[rows, arm] - foreseen[rows], weight[rows])
+            self.coef_[:, arm], self.intercept_[arm] = advantage.coef_, advantage.intercept_
+
+    def _value(self, X: Any) -> np.ndarray:
+        Z = self._matrix(X)
+        return self.arm_mean_ + self.level_.predict(Z)[:, None] + Z @ self.coef_ + self.intercept_
+
+    @staticmethod
+    def _ridge(alpha: float, Z: Any) -> Ridge:
+        return Ridge(alpha=alpha, solver="sparse_cg" if sparse.issparse(Z) else "cholesky", tol=1e-4)
+
+
+class LengthRouter(RidgeRouter):
+    """A baseline: only the text's length, logarithmic, and its square."""
+
+    wants_rows = True
+
+    def __init__(self, text: str = "prompt", alpha: float = 1.0):
+        super().__init__(alpha=alpha)
+        self.text = text
+
+    def _fit_matrix(self, X: Any) -> np.ndarray:
+        return self._matrix(X)
+
+    def _matrix(self, X: Any) -> np.ndarray:
+        length = np.log1p([len(prompt) for prompt in texts(X, self.text)])[:, None] - 6
+        return np.hstack([length, length**2])
+
+
+class LogisticRouter(Router):
+    """Logistic regression an arm; a reward between 0 and 1 counts as so much of each."""
+
+    def __init__(self, features: Any = None, C: float = 1.0):
+        self.features = features
+        self.C = C
+
+    def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
+        Z = self._fit_matrix(X)
+        self.coef_, self.intercept_ = np.zeros((Z.shape[1], rewards.shape[1])), np.empty(rewards.shape[1])
+        for arm in range(rewards.shape[1]):
+            rows = np.flatnonzero(~np.isnan(rewards[:, arm]))
+            line = _logistic(Z[rows], rewards[rows, arm], weight[rows], self.C)
+            if line is None:  # all failed, or all did well
+                self.intercept_[arm] = np.inf if self.arm_mean_[arm] > 0.5 else -np.inf
+            else:
+                self.coef_[:, arm], self.intercept_[arm] = line.coef_[0], line.intercept_[0]
+
+    def _value(self, X: Any) -> np.ndarray:
+        return _sigmoid(self._matrix(X) @ self.coef_ + self.intercept_)
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(x / 2)
+
+
+def _logit(value: np.ndarray) -> np.ndarray:
+    value = np.clip(value, 0.001, 0.999)
+    return np.log(value / (1 - value))
+
+
+def _sigmoid_fit(value: np.ndarray, reward: np.ndarray, weight: np.ndarray) -> tuple[float, float]:
+    """Slope and offset that calibrate values on the logit scale; leaves them as they are where nothing supports a change."""
+    line = _logistic(_logit(value)[:, None], reward, weight, C=1e6)
+    if line is None or line.coef_[0, 0] <= 0:
+        return 1.0, 0.0
+    return float(line.coef_[0, 0]), float(line.intercept_[0])
+
+
+def _logistic(Z: Any, reward: np.ndarray, weight: np.ndarray, C: float) -> LogisticRegression | None:
+    """Fitted to rewards in 0..1; None where only one outcome was seen."""
+    won, lost = np.flatnonzero(reward * weight > 0), np.flatnonzero((1 - reward) * weight > 0)
+    if not len(won) or not len(lost):
+        return None
+    stack = sparse.vstack if sparse.issparse(Z) else np.vstack
+    parts = np.concatenate([(reward * weight)[won], ((1 - reward) * weight)[lost]])
+    return LogisticRegression(C=C, max_iter=300).fit(stack([Z[won], Z[lost]]), np.repeat([1, 0], [len(won), len(lost)]), parts)
+
+
+class BoostingRouter(Router):
+    """Gradient-boosted trees an arm, over `components` of the features' singular value decomposition (LSA, Deerwester et al. 1990)."""
+
+    def __init__(self, features: Any = None, components: int = 64, iterations: int = 100, learning_rate: float = 0.05, random_state: int = 0):
+        self.features = features
+        self.components = components
+        self.iterations = iterations
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
+        Z = self._fit_matrix(X)
+        self.svd_ = TruncatedSVD(min(self.components, Z.shape[1] - 1), random_state=self.random_state) if Z.shape[1] > self.components else None
+        H = self.svd_.fit_transform(Z) if self.svd_ else self._dense(Z)
+        self.trees_ = []
+        for arm in range(rewards.shape[1]):
+            rows = ~np.isnan(rewards[:, arm])
+            trees = HistGradientBoostingRegressor(
+                max_iter=self.iterations, learning_rate=self.learning_rate, max_leaf_nodes=15, min_samples_leaf=20, l2_regularization=5.0,
+                random_state=self.random_state,
+            )
+            self.trees_.append(trees.fit(H[rows], rewards[rows, arm], weight[rows]))
+
+    def _value(self, X: Any) -> np.ndarray:
+        Z = self._matrix(X)
+        H = self.svd_.transform(Z) if self.svd_ else self._dense(Z)
+        return np.column_stack([trees.predict(H) for trees in self.trees_])
+
+    @staticmethod
+    def _dense(Z: Any) -> np.ndarray:
+        return Z.toarray() if sparse.issparse(Z) else Z
+
+
+class CombinedRouter(Router):
+    """The one to use: task means, lines and neighbours over one set of features, weighed by what each foretold of rows it had not seen.
+
+    Members are fitted on folds (equal texts in one fold), their out-of-fold levels and advantages are weighed by non-negative least squares
+    (stacking, Wolpert 1992; Breiman 1996), separately, each against having nothing to say; members of no weight are dropped, the
+    others fitted again on all rows. Where nothing can be foretold it becomes the best single arm. Values are calibrated
+    (sigmoid an arm, Platt 1999) on the same out-of-fold values; `calibration_error_` is (k,) the expected calibration error found by
+    calibrating each fold with the others.
+
+    members: (name, router) pairs in place of the own ones; a router that has `wants_rows` is given the rows, the others the features.
+    """
+
+    def __init__(self, features: Any = None, members: Sequence[tuple[str, Router]] | None = None, folds: int = 5, random_state: int = 0):
+        self.features = features
+        self.members = members
+        self.folds = folds
+        self.random_state = random_state
+
+    def _own_members(self) -> list[tuple[str, Router]]:
+        labels = tuple(getattr(self.features, "labels", ()))
+        return [
+            *([("task mean", TaskMeanRouter(labels, shrinkage=30.0))] if labels else []),
+            ("ridge", RidgeRouter(alpha=30.0)),
+            ("logistic", LogisticRouter(C=0.3)),
+            ("nearest neighbours", KNNRouter(random_state=self.random_state)),
+        ]
+
+    def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
+        Z = self._fit_matrix(X)
+        members = list(self.members) if self.members is not None else self._own_members()
+        n = len(rewards)
+        same = np.arange(n) if self.features_ is None else pd.factorize(np.array(texts(X, self.features_.text), dtype=object))[0]
+        folds = list(GroupKFold(min(self.folds, len(np.unique(same))), shuffle=True, random_state=self.random_state).split(same, groups=same))
+        foretold = np.empty((len(members), *rewards.shape))
+        for learn, hold in folds:
+            for m, (_, member) in enumerate(members):
+                rows = X if member.wants_rows else Z
+                foretold[m, hold] = self._fit(member, _take(rows, learn), rewards[learn], weight[learn], _take(rows, hold))
+        seen = ~np.isnan(rewards)
+        rest = np.where(seen, rewards - self.arm_mean_, 0)
+        level, advantage = self._parts(foretold)
+        some = seen.any(axis=1)
+        met = rest.sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
+        self.level_weight_ = _weigh(level[:, some], met[some], weight[some])
+        # Where all arms were seen, their level is known; else it is what the members say.
+        base = np.where(seen.all(axis=1), met, self.level_weight_ @ level)
+        self.advantage_weight_ = _weigh(advantage[:, seen], (rest - base[:, None])[seen], np.broadcast_to(weight[:, None], seen.shape)[seen])
+        self.member_names_ = [name for name, _ in members]
+        stacked = self._stack(level, advantage)
+        self._calibrate(stacked, rewards, weight, [hold for _, hold in folds])
+        self.fitted_ = []
+        for (_, member), in_level, in_advantage in zip(members, self.level_weight_, self.advantage_weight_, strict=True):
+            used = in_level > 0 or in_advantage > 0
+            self.fitted_.append(clone(member).fit(X if member.wants_rows else Z, rewards, sample_weight=weight) if used else None)
+
+    def _fit(self, member: Router, rows: Any, rewards: np.ndarray, weight: np.ndarray, held: Any) -> np.ndarray:
+        try:
+            value = clone(member).fit(rows, rewards, sample_weight=weight).predict_value(held)
+        except ValueError:
+            if not np.isnan(rewards).all() and weight.any():
+                raise
+            return np.tile(self.arm_mean_, (_length(held), 1))
+        return np.where(np.isnan(value), self.arm_mean_, value)
+
+    def _parts(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(m, n) levels and (m, n, k) advantages, both as differences to what the arms' means already say."""
+        levels = values.mean(axis=2)
+        mean = self.arm_mean_.mean()
+        return levels - mean, values - levels[:, :, None] - (self.arm_mean_ - mean)
+
+    def _stack(self, level: np.ndarray, advantage: np.ndarray) -> np.ndarray:
+        return self.arm_mean_ + (self.level_weight_ @ level)[:, None] + np.tensordot(self.advantage_weight_, advantage, axes=1)
+
+    def _calibrate(self, stacked: np.ndarray, rewards: np.ndarray, weight: np.ndarray, holds: list[np.ndarray]) -> None:
+        k = rewards.shape[1]
+        self.slope_, self.offset_, self.calibration_error_ = np.ones(k), np.zeros(k), np.full(k, np.nan)
+        for arm in range(k):
+            is_seen = ~np.isnan(rewards[:, arm])
+            self.slope_[arm], self.offset_[arm] = _sigmoid_fit(stacked[is_seen, arm], rewards[is_seen, arm], weight[is_seen])
+            calibrated = np.empty(len(stacked))
+            for hold in holds:
+                others = is_seen.copy()
+                others[hold] = False
+                slope, offset = _sigmoid_fit(stacked[others, arm], rewards[others, arm], weight[others])
+                calibrated[hold] = _sigmoid(slope * _logit(stacked[hold, arm]) + offset)
+            self.calibration_error_[arm] = calibration_error(calibrated[is_seen], rewards[is_seen, arm])
+
+    def _value(self, X: Any) -> np.ndarray:
+        Z = self._matrix(X)
+        values = np.empty((len(self.fitted_), _length(X), len(self.arm_mean_)))
+        for m, member in enumerate(self.fitted_):
+            values[m] = self.arm_mean_ if member is None else member.predict_value(X if member.wants_rows else Z)
+        return _sigmoid(self.slope_ * _logit(self._stack(*self._parts(values))) + self.offset_)
+
+
+def _weigh(foretold: np.ndarray, met: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(m,) non-negative weights with which what (m, rows) members foretold comes nearest to what was met."""
+    root = np.sqrt(weight)
+    return nnls((foretold * root).T, met * root)[0]
+
+
+class CostModel(BaseEstimator):
+    """Expected cost of each arm: a line in the text's length and marks and its labels, kept within what was seen of the arm."""
+
+    def __init__(self, features: Any = None):
+        self.features = features
+
+    def fit(self, X: Any, costs: Any) -> CostModel:
+        costs = np.array(costs, dtype=float)
+        seen = ~np.isnan(costs)
+        if np.isinf(costs).any() or (costs[seen] < 0).any():
+            raise ValueError("costs must be finite and ≥ 0, and NaN where unknown")
+        text, labels = getattr(self.features, "text", "prompt"), list(getattr(self.features, "labels", ()))
+        self.text_ = None if _is_matrix(X) else text
+        self.labels_ = OneHotEncoder(handle_unknown="ignore", sparse_output=False).fit(labels_of(X, labels)) if labels and not _is_matrix(X) else None
+        self.label_names_ = labels
+        Z = self._matrix(X)
+        k = costs.shape[1]
+        self.least_, self.most_, self.mean_ = (np.full(k, np.nan) for _ in range(3))
+        self.lines_: list[Ridge | None] = []
+        for arm in range(k):
+            rows = np.flatnonzero(seen[:, arm])
+            self.lines_.append(Ridge(alpha=1.0, solver="auto").fit(Z[rows], costs[rows, arm]) if len(rows) else None)
+            if len(rows):
+                self.least_[arm], self.most_[arm], self.mean_[arm] = costs[rows, arm].min(), costs[rows, arm].max(), costs[rows, arm].mean()
+        self.rank_ = np.argsort(np.argsort(np.nan_to_num(self.mean_, nan=np.inf), kind="stable")) / k
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        if not _length(X):
+            return np.empty((0, len(self.lines_)))
+        Z = self._matrix(X)
+        unknown = np.full(_length(X), np.nan)
+        foreseen = np.column_stack([unknown if line is None else line.predict(Z) for line in self.lines_])
+        return np.clip(foreseen, self.least_, self.most_)
+
+    def _matrix(self, X: Any) -> Any:
+        if self.text_ is None:
+            return X
+        prompts = texts(X, self.text_)
+        blocks = [shape_of(prompts), np.array([len(p) for p in prompts], dtype=float)[:, None] / 1000]
+        return np.hstack(blocks if self.labels_ is None else [*blocks, self.labels_.transform(labels_of(X, self.label_names_))])

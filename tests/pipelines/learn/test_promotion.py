@@ -1,0 +1,150 @@
+"""From a routing log to a policy in force: only what is proven better, and back again."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+
+from pipelines.contracts import contract
+from pipelines.engine import connect, write
+from pipelines.errors import StopTheLine
+from pipelines.lake import Lake
+from pipelines.learn.policy_reader import Policy
+from pipelines.learn.promotion import TooLittle, rollback, train
+from pipelines.settings import Routing, Settings
+from tests.support.lakehouse import ask
+
+MODELS = ("large", "small", "tiny")
+START = datetime(2026, 11, 1, tzinfo=UTC).replace(tzinfo=None)
+
+
+def drawn(n: int, *, seed: int, good: dict[str, tuple[float, ...]], chances: tuple[float, ...] = (1 / 3, 1 / 3, 1 / 3), start: int = 0) -> pa.Table:
+    """A log of n calls, half of them about law and half small talk; `good` is how often each model does its job with which."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(start, start + n):
+        workload = ("legal", "chat")[rng.integers(2)]
+        word = ("clause", "hello")[workload == "chat"]
+        model = rng.choice(3, p=chances)
+        rows.append({
+            "inference_id": f"c{i:06}", "started_at": START + timedelta(minutes=i), "source": "app", "workload": workload, "prompt": f"{word} {word} number {i}",
+            "hour_count": i // 60 % 24, "routing_candidates": json.dumps(MODELS), "candidate_count": 3, "candidates_kind": "logged", "action": MODELS[model],
+            "provider_name": "openai", "propensity_share": chances[model], "propensity_kind": "logged", "routing_policy": "even",
+            "reward": float(rng.random() < good[workload][model]), "outcome_status": "resolved", "is_matured": True,
+            "list_cost_usd": (0.01, 0.002, 0.0005)[model], "latency_ms": 800,
+        })  # fmt: skip
+    return pa.Table.from_pylist(rows)
+
+
+def logged(settings: Settings, log: pa.Table) -> Settings:
+    """Put a log, and its split by time, in place of what the warehouse holds."""
+    lake = Lake(settings)
+    with connect(settings) as con:
+        con.register("given", log)
+        for name, rows in (
+            ("datasets.routing_log", "select * from given"),
+            ("datasets.routing_split", "select inference_id, started_at, inference_id as group_key, "
+             "case when row_number() over (order by started_at) <= 0.7 * (select count(*) from given) then 'train' else 'test' end as split from given"),
+        ):
+            available = [row[0] for row in con.execute(f"describe {rows}").fetchall()]
+            typed = ", ".join(contract(name).typed(available))
+            partition = contract(name).partition
+            days = [r[0] for r in con.execute("select distinct cast(started_at as date) from given").fetchall()] if partition else [None]
+            paths = [
+                (write(con, settings.scratch / f"{name}-{n}.parquet", f"select {typed} from ({rows})" + (f" where cast(started_at as date) = date '{day}'" if day else "")), day)
+                for n, day in enumerate(days)
+            ]
+
+            def swap(seen, name=name, paths=paths):
+                lake.commit(seen, [lake.upload(path, name, day) for path, day in paths], seen.files)
+
+            lake.settle(name, swap)
+    return settings
+
+
+BETTER = {"legal": (0.9, 0.4, 0.2), "chat": (0.6, 0.9, 0.6)}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory) -> Settings:
+    return Settings(home=tmp_path_factory.mktemp("routing"), threads=2, memory_limit="400MB")
+
+
+@pytest.fixture(scope="module")
+def first(settings):
+    return train(logged(settings, drawn(4_000, seed=1, good=BETTER)))
+
+
+def test_what_is_proven_better_is_put_in_force(first, settings):
+    assert first.status == "champion", first.reasons
+    policy = Policy.load(settings.policies / "champion.json")
+    assert policy.version == first.policy_version
+    assert policy.probabilities("clause clause number 7", "legal")["large"] > 0.9
+    assert policy.probabilities("hello hello number 7", "chat")["small"] > 0.9
+    [(low, incumbent)] = ask(settings, "select difference_low, incumbent from datasets.policy")
+    assert low > 0 and incumbent == "logged"
+    assert {p.name for p in first.folder.iterdir()} == {
+        "policy.json", "config.yaml", "card.md", "router.skops", "router.skops.sha256", "pareto.png", "pareto.html"}
+    config = yaml.safe_load((settings.policies / "champion.config.yaml").read_text())
+    weights = {(g["model_name"], g["litellm_params"]["model"]): g["litellm_params"]["weight"] for g in config["model_list"]}
+    assert weights["legal", "openai/large"] > 0.9 > 0.1 > weights["legal", "openai/small"]
+
+
+def test_the_estimate_is_near_the_truth(first, settings):
+    """0.9 where it matters; five in a hundred calls go anywhere."""
+    truth = np.mean([0.95 * max(g) + 0.05 * np.mean(g) for g in BETTER.values()])
+    [(estimate, low, high)] = ask(
+        settings, f"select estimate, estimate_low, estimate_high from datasets.policy_evaluation where policy_version = '{first.policy_version}' "
+        "and contender = 'policy' and estimator = 'dr' and measure = 'objective'")
+    assert low < truth < high and abs(estimate - truth) < 0.05
+    names = {r[0] for r in ask(settings, "select distinct contender from datasets.policy_evaluation")}
+    assert names == {"logged", "policy", "router", "litellm_config", "random", "cheapest", "best_single", "length_only", "task_mean"}
+    assert ask(settings, "select count(*) from datasets.policy_evaluation where estimator in ('dm', 'switch_dr') and estimate_low is not null") == [(0,)]
+
+
+def test_the_same_log_gives_the_same_version_once(first, settings):
+    again = train(settings)
+    assert (again.policy_version, again.status, again.is_new) == (first.policy_version, "champion", False)
+    assert ask(settings, "select count(*) from datasets.policy") == [(1,)]
+
+
+def test_no_better_is_a_challenger_and_a_better_one_can_be_taken_back(first, settings):
+    same = train(logged(settings, drawn(4_000, seed=2, good=BETTER, start=5_000)))
+    assert same.status == "challenger", same.reasons
+    turned = {"legal": (0.2, 0.4, 0.95), "chat": (0.3, 0.3, 0.95)}
+    other = train(logged(settings, drawn(4_000, seed=3, good=turned, start=10_000)))
+    assert other.status == "champion", other.reasons
+    assert Policy.load(settings.policies / "champion.json").version == other.policy_version
+    assert rollback(settings) == first.policy_version
+    assert Policy.load(settings.policies / "champion.json").version == first.policy_version
+    assert sorted(ask(settings, "select status from datasets.policy")) == [("challenger",), ("champion",), ("rolled_back",)]
+    with pytest.raises(StopTheLine, match="no earlier champion"):
+        rollback(settings)
+
+
+def test_a_log_that_cannot_tell_is_refused(tmp_path):
+    """`tiny` is the best and was hardly ever tried: what it would do is not in the log."""
+    settings = Settings(home=tmp_path, threads=2, memory_limit="400MB")
+    judged = train(logged(settings, drawn(3_000, seed=4, good={"legal": (0.2, 0.2, 0.99), "chat": (0.2, 0.2, 0.99)}, chances=(0.7, 0.28, 0.02))))
+    assert judged.status == "refused"
+    assert not (settings.policies / "champion.json").exists()
+
+
+def test_too_little_is_told_by_the_step_it_was_lost_at(tmp_path):
+    settings = Settings(home=tmp_path, threads=2, memory_limit="400MB")
+    with pytest.raises(TooLittle, match="120 calls that were a choice"):
+        train(logged(settings, drawn(120, seed=5, good=BETTER)))
+
+
+def test_what_a_call_is_worth_changes_the_choice(tmp_path):
+    """At 2 cents for a call that does its job, the dear model is no longer worth it."""
+    settings = Settings(home=tmp_path, threads=2, memory_limit="400MB", routing=Routing(willingness_to_pay_usd=0.02))
+    judged = train(logged(settings, drawn(4_000, seed=6, good={"legal": (0.9, 0.8, 0.2), "chat": (0.9, 0.8, 0.2)})))
+    policy = Policy.load(Path(judged.folder) / "policy.json")
+    assert policy.probabilities("clause clause number 7", "legal")["small"] > 0.9
