@@ -426,7 +426,7 @@ def _rows(settings: Settings, seen: Snapshot) -> list[dict[str, Any]]:
     if not seen.files:
         return []
     with connect(settings) as con:
-        return con.execute(f"select * from {parquet_list(e.path for e in seen.files)} order by policy_version").to_arrow_table().to_pylist()
+        return con.sql(f"select * from {parquet_list(e.path for e in seen.files)} order by policy_version").to_arrow_table().to_pylist()
 
 
 def _version(settings: Settings, lake: Lake, version: str) -> dict[str, Any] | None:
