@@ -122,6 +122,21 @@ def prices(
 
 
 @app.command()
+def capabilities(
+    url: Annotated[str, typer.Argument(help="File, folder or fsspec URL of a leaderboard's ratings")],
+    format: Annotated[str, typer.Option(help="lmarena, elo_price, or your own in warehouse/staging/capability")],
+    source: Annotated[str | None, typer.Option("--source", help="Name of the leaderboard; default: the format's name")] = None,
+    day: Day = None,
+) -> None:
+    """Bring in a leaderboard's ratings of models, for marts.capability_price. None come with the project."""
+    from pipelines.capabilities import ingest_capabilities
+
+    with _Shown() as shown:
+        report = ingest_capabilities(Settings.load(), source or format, url, format, _day(day), shown)
+    console.print(str(report), highlight=False, soft_wrap=True)
+
+
+@app.command()
 def build(tables: Annotated[list[str] | None, typer.Argument(help="marts.call_cost and the like; default: all that are stale")] = None) -> None:
     """Build marts: only the days whose calls or prices have changed."""
     from pipelines.build import build_table, mart_order

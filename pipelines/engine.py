@@ -39,15 +39,22 @@ def connect(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
                 con.register_filesystem(fsspec.filesystem(scheme))
         for name in MACROS:
             con.execute((ROOT / "warehouse" / name).read_text())
-        con.execute(
-            "create view provider as select * from read_csv("
-            f"{literal(str(ROOT / 'schemas' / 'reference' / 'provider.csv'))}, header = true, all_varchar = true)"
-        )
+        define_references(con)
         ranks = ", ".join(f"({literal(feed)}, {rank})" for rank, feed in enumerate([*settings.feed_precedence, ""]))
         con.execute(f"create view feed_precedence as select * from (values {ranks}) as t (feed, precedence)")
         yield con
     finally:
         con.close()
+
+
+def define_references(con: duckdb.DuckDBPyConnection) -> None:
+    """Views on schemas/reference: `provider` (alias, provider_name, provider_kind) and `model_alias` (alias, valid_from, model_name)."""
+    folder = ROOT / "schemas" / "reference"
+    con.execute(f"create view provider as select * from read_csv({literal(str(folder / 'provider.csv'))}, header = true, all_varchar = true)")
+    con.execute(
+        f"create view model_alias as select * from read_csv({literal(str(folder / 'model_alias.csv'))}, header = true, "
+        "columns = {alias: 'varchar', valid_from: 'date', model_name: 'varchar'})"
+    )
 
 
 def parquet_list(paths: Iterable[str], filename: str | None = None) -> str:

@@ -108,7 +108,7 @@ class Settings(BaseSettings):
         return self.sources[name]
 
     def staging_sql(self, target: str, format: str) -> Path | None:
-        """The staging select of a format for `inference`, `feedback` or `price`, the user's own first; None when there is none."""
+        """The staging select of a format for `inference`, `feedback`, `price` or `capability`, the user's own first; None when there is none."""
         folders = [ROOT / "warehouse" / "staging"]
         if self.user_formats:
             folders.insert(0, Path(self.user_formats))

@@ -49,3 +49,8 @@ create or replace macro model_name(name) as
 -- gemini-1.5-pro-002 -> gemini-1.5-pro. Takes a canonical name. Only for matching where no exact name is found.
 create or replace macro model_family(name) as
     regexp_replace(name, '-(?:20[0-9]{2}-[0-9]{2}-[0-9]{2}|20[0-9]{6}|[0-9]{2}-20[0-9]{2}|[0-9]{2}-[0-9]{2}|[0-9]{4}|00[0-9]|latest)$', '');
+
+-- The service tier that a call is priced at: what every provider calls its ordinary one is standard, and so is no word at all.
+create or replace macro price_tier(service_tier) as
+    case when service_tier is null or lower(service_tier) in ('standard', 'default', 'auto', 'on_demand', 'scale', 'none') then 'standard'
+         else lower(service_tier) end;
