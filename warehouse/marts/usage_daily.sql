@@ -8,6 +8,7 @@ select
     count(*) as call_count,
     count(*) filter (where status = 'error') as error_count,
     count(*) filter (where retry_count > 0) as retried_count,
+    count(*) filter (where cost_status <> 'not_billed' and (input_tokens > 0 or output_tokens > 0 or list_cost_usd > 0)) as charged_count,
     sum(input_uncached_tokens) as input_uncached_tokens,
     sum(cache_read_tokens) as cache_read_tokens,
     sum(cache_write_5m_tokens) as cache_write_5m_tokens,
