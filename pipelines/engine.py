@@ -40,16 +40,22 @@ def connect(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
                 con.register_filesystem(fsspec.filesystem(scheme))
         for name in MACROS:
             con.execute((ROOT / "warehouse" / name).read_text())
-        con.execute("create schema reference")
-        for name, path in settings.reference_files().items():
-            con.execute(reference_sql(name, path))
-        con.execute("create view provider as select * from reference.provider")
-        con.execute(f"create view signal_rule as {signal_rules(settings)}")
+        define_references(con, settings)
         ranks = ", ".join(f"({literal(feed)}, {rank})" for rank, feed in enumerate([*settings.feed_precedence, ""]))
         con.execute(f"create view feed_precedence as select * from (values {ranks}) as t (feed, precedence)")
         yield con
     finally:
         con.close()
+
+
+def define_references(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """`reference.<name>` for every reference file, and the typed views `provider`, `model_alias` and `signal_rule` over some of them."""
+    con.execute("create schema reference")
+    for name, path in settings.reference_files().items():
+        con.execute(reference_sql(name, path))
+    con.execute("create view provider as select * from reference.provider")
+    con.execute("create view model_alias as select alias, cast(valid_from as date) as valid_from, model_name from reference.model_alias")
+    con.execute(f"create view signal_rule as {signal_rules(settings)}")
 
 
 def reference_sql(name: str, path: Path) -> str:

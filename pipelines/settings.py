@@ -56,7 +56,7 @@ class Settings(BaseSettings):
         description="Feeds by name, the most trusted first: which price is used where several know one",
     )
     routing: Routing = Field(default_factory=Routing)
-    user_formats: Path | None = Field(None, description="Folder with inference/*.sql, feedback/*.sql, price/*.sql of your own")
+    user_formats: Path | None = Field(None, description="Folder with inference/*.sql, feedback/*.sql, price/*.sql, capability/*.sql of your own")
     signal_rules: Path | None = Field(None, description="CSV of your own rules for reading feedback, columns as in schemas/reference/signal.csv; they come first")
     reference: Path | None = Field(None, description="Folder with reference files of your own: one takes the place of schemas/reference/<name>.csv")
     pseudonym_key: SecretStr = Field(SecretStr(""), description="Key of the hash that stands for a user's id; keep it secret")
@@ -126,7 +126,7 @@ class Settings(BaseSettings):
         return self.sources[name]
 
     def staging_sql(self, target: str, format: str) -> Path | None:
-        """The staging select of a format for `inference`, `feedback` or `price`, the user's own first; None when there is none."""
+        """The staging select of a format for `inference`, `feedback`, `price` or `capability`, the user's own first; None when there is none."""
         folders = [ROOT / "warehouse" / "staging"]
         if self.user_formats:
             folders.insert(0, Path(self.user_formats))

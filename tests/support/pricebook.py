@@ -7,6 +7,9 @@ from typing import Any
 
 import duckdb
 
+from pipelines.engine import define_references
+from pipelines.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 TABLES = ("core.price_quote", "core.price_suspect", "core.price", "core.model", "marts.price_change")
 PRICE_COLUMNS = """
@@ -22,12 +25,19 @@ def connection() -> duckdb.DuckDBPyConnection:
     con = duckdb.connect()
     con.execute("set timezone = 'UTC'; create schema core; create schema marts; create schema staging")
     con.execute((ROOT / "warehouse/core/macros.sql").read_text())
-    con.execute(
-        "create table provider as from read_csv($path, header = true, all_varchar = true)",
-        {"path": str(ROOT / "schemas/reference/provider.csv")},
-    )
+    define_references(con, Settings())
     con.execute(f"create table staging.price ({PRICE_COLUMNS})")
     con.execute("create table staging.price_file (landing_file varchar, quoted_at timestamp)")
+    return con
+
+
+def rate(con: duckdb.DuckDBPyConnection, format: str, *files: str) -> duckdb.DuckDBPyConnection:
+    """Fill core.capability from files of a leaderboard, each as landed on the day 2026-01-01, 2026-01-02, ..."""
+    con.execute("create table staging.capability as " + (ROOT / f"warehouse/staging/capability/{format}.sql").read_text(), {"files": list(files)})
+    con.execute("create table staging.capability_file (local varchar, landing_file varchar, landed_day date, source varchar)")
+    for n, path in enumerate(files):
+        con.execute("insert into staging.capability_file values ($1, $1, date '2026-01-01' + $2, $3)", [path, n, format])
+    con.execute("create table core.capability as " + (ROOT / "warehouse/core/capability.sql").read_text())
     return con
 
 

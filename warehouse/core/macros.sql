@@ -103,3 +103,8 @@ create or replace macro word_overlap(a, b) as
 create or replace macro context_band(input_tokens) as
     case when input_tokens > 1000000 then 1000000 when input_tokens > 272000 then 272000 when input_tokens > 200000 then 200000
          when input_tokens > 128000 then 128000 when input_tokens > 32000 then 32000 when input_tokens > 8000 then 8000 else 0 end;
+
+-- The service tier that a call is priced at: what every provider calls its ordinary one is standard, and so is no word at all.
+create or replace macro price_tier(service_tier) as
+    case when service_tier is null or lower(service_tier) in ('standard', 'default', 'auto', 'on_demand', 'scale', 'none') then 'standard'
+         else lower(service_tier) end;

@@ -10,7 +10,7 @@
 with call as not materialized (
     select
         inference_id, started_at, source, provider_name, request_model, response_model, service_tier, served_region, tenant, team, workload,
-        environment, status, usage_note, reported_cost_usd,
+        environment, traffic_kind, retry_count, status, usage_note, reported_cost_usd,
         cast(input_uncached_tokens as decimal(9, 0)) as input_uncached_tokens,
         cast(cache_read_tokens as decimal(9, 0)) as cache_read_tokens,
         cast(cache_write_5m_tokens as decimal(9, 0)) as cache_write_5m_tokens,
@@ -29,8 +29,7 @@ asked as materialized (
     select
         provider_name, request_model, response_model, service_tier, served_region,
         row_number() over (order by provider_name, request_model, response_model, service_tier, served_region) as asked_id,
-        case when service_tier is null or lower(service_tier) in ('standard', 'default', 'auto', 'on_demand', 'scale', 'none') then 'standard'
-             else lower(service_tier) end as tier,
+        price_tier(service_tier) as tier,
         coalesce(model_name(response_model), model_name(request_model)) as model_name
     from (select distinct provider_name, request_model, response_model, service_tier, served_region from call) as seen
 ),
@@ -211,8 +210,13 @@ card as materialized (
 costed as (
     select
         call.inference_id, call.started_at, call.source, call.provider_name, asked.model_name, call.request_model, call.service_tier,
-        call.tenant, call.team, call.workload, call.environment, call.status, call.reported_cost_usd,
-        call.input_tokens, call.output_tokens, call.usage,
+        call.served_region, call.tenant, call.team, call.workload, call.environment, call.traffic_kind, call.retry_count, call.status,
+        call.reported_cost_usd, call.input_tokens, call.output_tokens, call.usage,
+        call.input_uncached_tokens, call.cache_read_tokens, call.cache_write_5m_tokens, call.cache_write_1h_tokens,
+        coalesce(call.input_audio_tokens + call.input_image_tokens, call.input_audio_tokens, call.input_image_tokens) as input_media_tokens,
+        call.output_text_tokens, call.reasoning_tokens,
+        coalesce(call.output_audio_tokens + call.output_image_tokens, call.output_audio_tokens, call.output_image_tokens) as output_media_tokens,
+        greatest(now.above_tokens, 0) as context_above_tokens,
         now.price_ids, past.price_ids as price_ids_then,
         cast(call.input_uncached_tokens * now.input_uncached as decimal(18, 12)) as input_uncached_cost_usd,
         cast(call.cache_read_tokens * now.cache_read as decimal(18, 12)) as cache_read_cost_usd,
@@ -294,13 +298,17 @@ costed as (
         and past.above_tokens < call.input_tokens and call.input_tokens <= past.up_to_tokens
 )
 select
-    inference_id, started_at, source, provider_name, model_name, request_model, service_tier, tenant, team, workload, environment, status,
+    inference_id, started_at, source, provider_name, model_name, request_model, service_tier, served_region, tenant, team, workload, environment,
+    traffic_kind, retry_count, status,
     case when usage <> 'no_usage' then input_tokens end as input_tokens,
     case when usage <> 'no_usage' then output_tokens end as output_tokens,
+    input_uncached_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, input_media_tokens, output_text_tokens,
+    reasoning_tokens, output_media_tokens, context_above_tokens,
     case when cost_status not in ('not_billed', 'no_usage') then input_uncached_cost_usd end as input_uncached_cost_usd,
     case when cost_status not in ('not_billed', 'no_usage') then cache_read_cost_usd end as cache_read_cost_usd,
     case when cost_status not in ('not_billed', 'no_usage')
          then coalesce(cache_write_5m_cost_usd + cache_write_1h_cost_usd, cache_write_5m_cost_usd, cache_write_1h_cost_usd) end as cache_write_cost_usd,
+    case when cost_status not in ('not_billed', 'no_usage') then cache_write_1h_cost_usd end as cache_write_1h_cost_usd,
     case when cost_status not in ('not_billed', 'no_usage')
          then coalesce(input_audio_cost_usd + input_image_cost_usd, input_audio_cost_usd, input_image_cost_usd) end as input_media_cost_usd,
     case when cost_status not in ('not_billed', 'no_usage') then output_text_cost_usd end as output_text_cost_usd,
