@@ -12,6 +12,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from pipelines.errors import StopTheLine
 
@@ -160,8 +161,10 @@ def estimate_propensity(logged: LoggedData, models: Sequence[BaseEstimator] | No
             if learnable.size < 2:
                 raise StopTheLine("fewer than two actions were chosen often enough to estimate propensities; there is no exploration to learn from")
             train = ~test & np.isin(logged.action, learnable)
-            fitted = clone(model).fit(logged.context[train], logged.action[train])
-            policy[np.ix_(test, fitted.classes_)] = fitted.predict_proba(logged.context[test])
+            # Trees this small are done before threads have met; on a busy machine waiting for one another takes minutes.
+            with threadpool_limits(1, user_api="openmp"):
+                fitted = clone(model).fit(logged.context[train], logged.action[train])
+                policy[np.ix_(test, fitted.classes_)] = fitted.predict_proba(logged.context[test])
             policy[test] = np.maximum(policy[test], 1 / train.sum())
         policy *= logged.candidates
         policy /= policy.sum(axis=1, keepdims=True)

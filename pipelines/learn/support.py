@@ -63,7 +63,7 @@ class Diagnostics:
     min_propensity: float
     """Smallest propensity among rows the target puts weight on."""
     low_propensity_weight_share: float
-    """Part of all weight on rows whose propensity is below the limit of `min_propensity`."""
+    """Part of all weight on propensities below the limit of `min_propensity`; of the target's mass, where all propensities are known."""
     mean_weight: float
     """1 in expectation where propensities are true and the target is supported."""
     mean_weight_z: float
@@ -100,7 +100,11 @@ def diagnose(logged: LoggedData, policy: np.ndarray, regions: Regions) -> Diagno
     by_cluster = np.bincount(logged.cluster, weights=weight, minlength=logged.cluster_count)
     total, carried = weight.sum(), weight > 0
     effective = float(total**2 / (by_cluster @ by_cluster)) if total > 0 else 0.0
-    limit = LIMITS["min_propensity"].limit
+    limit, known = LIMITS["min_propensity"].limit, logged.logging_policy
+    if known is None:
+        low = weight[logged.propensity < limit].sum() / total if total > 0 else 1.0
+    else:
+        low = policy[known < limit].sum() / n
     return Diagnostics(
         row_count=n,
         cluster_count=logged.cluster_count,
@@ -110,7 +114,7 @@ def diagnose(logged: LoggedData, policy: np.ndarray, regions: Regions) -> Diagno
         max_weight=float(weight.max()),
         max_weight_share=float(by_cluster.max() / total) if total > 0 else 1.0,
         min_propensity=float(logged.propensity[carried].min()) if carried.any() else math.nan,
-        low_propensity_weight_share=float(weight[logged.propensity < limit].sum() / total) if total > 0 else 1.0,
+        low_propensity_weight_share=float(low),
         mean_weight=float(weight.mean()),
         mean_weight_z=_z(weight - 1, logged),
         action_z=tuple(_action_z(logged, policy, weight, action) for action in range(logged.action_count)),
@@ -175,14 +179,12 @@ def _action_z(logged: LoggedData, policy: np.ndarray, weight: np.ndarray, action
 
 
 def _unsupported(logged: LoggedData, policy: np.ndarray) -> float:
-    if logged.logging_policy is not None:
-        return float(policy[logged.logging_policy == 0].sum() / len(logged))
     never = np.bincount(logged.action, minlength=logged.action_count) == 0
-    impossible = ~logged.candidates | never
-    share = (policy * impossible).sum(axis=1)
+    known = logged.logging_policy
+    share = (policy * (never | (~logged.candidates if known is None else known == 0))).sum(axis=1)
     # A choice made with certainty leaves nothing to its neighbours. Estimated propensities are never that sure.
-    certain = logged.propensity >= 1 - 1e-9
-    share[certain] = 1 - policy[np.flatnonzero(certain), logged.action[certain]]
+    certain = np.flatnonzero(logged.propensity >= 1 - 1e-9)
+    share[certain] = 1 - policy[certain, logged.action[certain]]
     return float(np.clip(share, 0, 1).mean())
 
 

@@ -36,8 +36,10 @@ from sklearn.preprocessing import OneHotEncoder
 from threadpoolctl import threadpool_limits
 
 from pipelines.learn.exploration import advise
+from pipelines.learn.intervals import Terms
 from pipelines.learn.logged_data import LoggedData, estimate_propensity
 from pipelines.learn.offpolicy import ESTIMATORS, OffPolicy
+from pipelines.learn.support import weights
 
 SHARED = Path(os.environ.get("FLYWHEEL_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 EPSILONS = {"eps .05": 0.05, "eps .1": 0.1, "eps .2": 0.2}
@@ -311,10 +313,11 @@ def by_every_method(job: tuple[str, str, int, int]) -> dict:
     row = {"logging": logging, "n": n, "told": judge.evaluate(prompts.target[rows]).verdict.can_tell}
     direct = (prompts.target[rows] * judge.predicted).sum(axis=1)
     row["dm, a plain one, covers"] = abs(direct.mean() - truth) <= 1.96 * direct.std() / n**0.5
+    weight = weights(logged, prompts.target[rows])
+    terms = Terms(direct, weight * (logged.reward - judge.predicted[np.arange(n), logged.action]), None)
     for method in ("normal", "skewed", "bootstrap", "empirical_bernstein"):
-        again = OffPolicy(logged, predicted=judge.predicted, method=method, seed=seed)
-        again.regions = judge.regions
-        interval = again.evaluate(prompts.target[rows]).reward["dr"].interval
+        again = OffPolicy(logged, method=method, seed=seed)
+        interval = again._estimate("dr", [(1, terms)], span=1 + 2 * float(weight.max())).interval
         row |= {f"{method} covers": interval.low <= truth <= interval.high, f"{method} width": interval.high - interval.low}
         row |= {f"{method} truth below": truth < interval.low, f"{method} truth above": truth > interval.high}
     return row
