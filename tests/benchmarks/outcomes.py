@@ -97,11 +97,10 @@ def aider(data: Path) -> list[tuple]:
                 from read_json('{log}/*.jsonl.gz', columns = {{event: 'varchar', properties: 'varchar', user_id: 'varchar'}}, format = 'newline_delimited')""")
             return con.execute("""
                 with direct as (
-                    select model, count(*) as sent, count(*) filter (where undone) as undone
-                    from (select model, event = 'message_send' as is_sent, exists (
-                        select 1 from event as u where u.event = 'command_undo' and u.user_id = e.user_id and u.n > e.n
-                        and not exists (select 1 from event as m where m.user_id = e.user_id and m.n > e.n and m.n < u.n and m.event in ('message_send', 'launched'))) as undone
-                        from event as e where event = 'message_send')
+                    select model, count(*) as sent, count(*) filter (where after = 'command_undo') as undone
+                    from (select model, event, lead(event) over (partition by user_id order by n) as after
+                        from event where event in ('message_send', 'launched', 'command_undo'))
+                    where event = 'message_send'
                     group by model
                 )
                 select d.model, d.sent, round(d.undone / d.sent, 4), round(avg((o.outcome_share < 0.5)::int), 4), round(1 - avg(o.outcome_share), 3), count(*) filter (where not o.is_matured)
