@@ -32,6 +32,7 @@ from pipelines.engine import connect  # noqa: E402
 from pipelines.lake import Lake  # noqa: E402
 from pipelines.prices import ingest_feed  # noqa: E402
 from pipelines.settings import Settings  # noqa: E402
+from pipelines.stage import ROW_GROUP_BYTES  # noqa: E402
 
 FIRST, DAYS = date(2026, 10, 1), 30
 TABLES = ["marts.serving_quality", "marts.context_efficiency", "marts.workflow", "marts.placement", "marts.residency", "marts.sovereignty",
@@ -125,6 +126,7 @@ def make_day(settings: Settings, calls: int, n: int, content: bool) -> None:
             from (select provider_name, feed_model from core.price
                 where token_class = 'output_text' and provider_name is not null and known_to is null and service_tier = 'standard'
                 group by provider_name, feed_model order by hash(feed_model) limit 25)""")
+        con.execute("set preserve_insertion_order = false")
         rows = f"range({per_day * n}, {per_day * (n + 1)}) t (i) join model m on m.n = hash({session}) % 25"
         items = [f"cast({given.get(c.name, 'null')} as {c.type}) as {c.name}" for c in promised.columns]
         path = settings.scratch / f"calls-{n}.parquet"
@@ -136,7 +138,7 @@ def make_day(settings: Settings, calls: int, n: int, content: bool) -> None:
             texts = {"inference_id": given["inference_id"], "started_at": at, "input_messages": said, "landing_file": given["landing_file"]}
             items = [f"cast({texts.get(c.name, 'null')} as {c.type}) as {c.name}" for c in contract("core.inference_content").columns]
             path = settings.scratch / f"content-{n}.parquet"
-            con.execute(f"copy (select {', '.join(items)} from {rows}) to {literal(str(path))} (format parquet, compression zstd)")
+            con.execute(f"copy (select {', '.join(items)} from {rows}) to {literal(str(path))} (format parquet, compression zstd, row_group_size_bytes {ROW_GROUP_BYTES})")
             lake.append("core.inference_content", [(path, day)])
 
 

@@ -35,7 +35,7 @@ def built(folder: Path, format: str, lines: bytes, table: str) -> Settings:
 def test_blocks_are_messages() -> None:
     line = {"timestamp": 1500, "input_length": 700, "output_length": 9, "hash_ids": [0, 46]}
     (row,) = stage("inference", str(HERE / "inference" / "mooncake"), [line])
-    assert json.loads(row["input_messages"]) == ["000000000000", "000000000046"]
+    assert json.loads(row["input_messages"]) == [{"block": "000000000000"}, {"block": "000000000046"}]
     assert (row["input_uncached_tokens"], row["started_at"].microsecond, row["unreadable"]) == (700, 500_000, None)
 
 

@@ -103,15 +103,15 @@ saved as (
 ),
 -- 3. Prefixes. The texts are left behind at once: only their hashes and lengths go on.
 piece as (
-    -- A mark that tells the provider where to cache is no part of the text, and moves from turn to turn.
-    select inference_id, list_transform(pieces, lambda p: length(p)) as lengths,
-        list_transform(pieces, lambda p: hash(case when contains(p, '"cache_control"') then regexp_replace(p, ',?"cache_control":[{][^}]*[}]', '', 'g') else p end)) as hashes
+    select inference_id,
+        list_concat([hash(tool_definitions), hash(system_instructions)], list_transform(texts, lambda t: hash(t))) as hashes,
+        list_concat([coalesce(length(tool_definitions), 0), coalesce(length(system_instructions), 0)], list_transform(texts, lambda t: length(t))) as lengths
     from (
-        select inference_id,
-            list_concat(
-                [coalesce(tool_definitions, ''), coalesce(system_instructions, '')],
-                case when json_valid(input_messages) and json_type(input_messages) = 'ARRAY'
-                     then cast(json_extract(input_messages, '$[*]') as varchar[]) else [input_messages] end) as pieces
+        -- Cut between objects, in any dialect, without parsing: a prompt may have megabytes. What closes the last message of one prompt
+        -- is trimmed off, as in the next it closes nothing. A mark that tells the provider where to cache is no part of the text.
+        select inference_id, tool_definitions, system_instructions,
+            list_transform(string_split(replace(input_messages, '}, {', '},{'), '},{'), lambda t: trim(
+                case when contains(t, '"cache_control"') then regexp_replace(t, ',? ?"cache_control": ?[{][^}]*[}]?', '', 'g') else t end, ' {}[]')) as texts
         from core.inference_content
         where started_at >= $from_day and started_at < $to_day and input_messages is not null
     ) as message

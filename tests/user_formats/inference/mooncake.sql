@@ -25,5 +25,5 @@ select
     as_count(output_length) as output_text_tokens,
     timestamp '2024-06-24' + to_milliseconds(as_count("timestamp")) as started_at,
     'ok' as status,
-    cast(to_json(list_transform(hash_ids, lambda b: lpad(b, 12, '0'))) as varchar) as input_messages
+    cast(to_json(list_transform(hash_ids, lambda b: {'block': lpad(b, 12, '0')})) as varchar) as input_messages
 from numbered
