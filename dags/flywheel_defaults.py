@@ -6,11 +6,13 @@ The DAG files say *when* things run; what runs is in `pipelines/`. Nothing here 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
 
 from airflow.sdk import Asset, CronPartitionTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk.exceptions import AirflowSkipException
 
 from pipelines.errors import StopTheLine
 
@@ -41,6 +43,15 @@ TASK_DEFAULTS: dict[str, Any] = {
 def table(name: str) -> Asset:
     """The asset of an Iceberg table; both carry the table's name."""
     return Asset(name=name, uri=f"iceberg://flywheel/{name}")
+
+
+@contextmanager
+def skipped_on(error: type[StopTheLine]) -> Iterator[None]:
+    """The task is skipped, with the error's words, where there is nothing to do yet."""
+    try:
+        yield
+    except error as told:
+        raise AirflowSkipException(str(told)) from told
 
 
 def partition_day(partition_key: str | None) -> date:

@@ -3,16 +3,15 @@
 
 **Reads** `core`. Runs for a UTC day when `core.inference` or `core.price` announces that day, also an old one.
 
-**Fills** the partitions of every table in `warehouse/marts/` that are stale, one task a table, in dependency order, and the
-views of `warehouse.duckdb`. Its own day is stale as its rows changed; a new price can make many other days stale. When
+**Fills** the partitions of every table in `warehouse/marts/`, `datasets/` and `exports/` that are stale, one task a folder, its tables in the
+order of what they read, and the views of `warehouse.duckdb`. Its own day is stale as its rows changed; a new price can make many other days stale. When
 several days are announced at once, the first run builds them together and the others find nothing to do.
 
 **Re-run** as often as you like: a day's partition is replaced by the same rows. To build one day whether stale or not, trigger
-with the day, `YYYY-MM-DD`, as partition key. One table on: clear its task with *downstream* ticked. A run without its day
-is refused.
+with the day, `YYYY-MM-DD`, as partition key. What is not stale costs next to nothing. A run without its day is refused.
 
 **Broken?** The log names the SQL file, or the promise (`schemas/marts/<name>.yml`) that did not hold; nothing of that table was
-published, and what was built before it stays. While this DAG is paused Airflow drops the announcements: keep it unpaused;
+published, and what was built before it stays. Tables that do not read the broken one are built all the same. While this DAG is paused Airflow drops the announcements: keep it unpaused;
 what was missed is still stale, and the next run builds it.
 """
 
@@ -21,7 +20,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, PartitionedAssetTimetable, StartOfDayMapper, chain, task
 from flywheel_defaults import BUILD_POOL, TASK_DEFAULTS, log, partition_day, table
 
-from pipelines.build import mart_order
+from pipelines.build import stages
 from pipelines.settings import Settings
 
 with DAG(
@@ -39,11 +38,11 @@ with DAG(
 ):
 
     @task(pool=BUILD_POOL)
-    def build(name: str, partition_key: str | None = None, dag_run=None) -> None:
-        from pipelines.build import build_table
+    def build(tables: list[str], partition_key: str | None = None, dag_run=None) -> None:
+        from pipelines.build import build_tables
 
         day = partition_day(partition_key)
-        report = build_table(Settings.load(), name, days=[day] if dag_run.run_type == "manual" else None)
-        log.info("%s: %d rows, days %s, in %.1f s", name, report.rows, ", ".join(map(str, report.days)), report.seconds)
+        for report in build_tables(Settings.load(), tables, days=[day] if dag_run.run_type == "manual" else None):
+            log.info("%s: %d rows, days %s, in %.1f s", report.table, report.rows, ", ".join(map(str, report.days)), report.seconds)
 
-    chain(*(build.override(task_id=name.removeprefix("marts."), outlets=[table(name)])(name) for name in mart_order()))
+    chain(*(build.override(task_id=name, outlets=[table(t) for t in tables])(tables) for name, tables in stages().items()))

@@ -17,8 +17,7 @@ a choice among models. That skips the run. Anything else names the file or the s
 from __future__ import annotations
 
 from airflow.sdk import DAG, task
-from airflow.sdk.exceptions import AirflowSkipException
-from flywheel_defaults import BUILD_POOL, TASK_DEFAULTS, log, table
+from flywheel_defaults import BUILD_POOL, TASK_DEFAULTS, log, skipped_on, table
 
 from pipelines.settings import Settings
 
@@ -30,6 +29,7 @@ with DAG(
     doc_md=__doc__,
     schedule=[table("datasets.routing_split")],
     max_active_runs=1,
+    is_paused_upon_creation=False,
     default_args=TASK_DEFAULTS,
     tags=["learn"],
 ):
@@ -38,10 +38,8 @@ with DAG(
     def train() -> None:
         from pipelines.learn.promotion import TooLittle, train
 
-        try:
+        with skipped_on(TooLittle):
             judged = train(Settings.load())
-        except TooLittle as little:
-            raise AirflowSkipException(str(little)) from little
-        log.info("%s; see %s/card.md", judged, judged.folder)
+            log.info("%s; see %s/card.md", judged, judged.folder)
 
     train()

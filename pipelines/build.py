@@ -22,7 +22,7 @@ from pathlib import Path
 from pipelines import gate
 from pipelines.contracts import Contract, contract, tables
 from pipelines.engine import connect, write
-from pipelines.errors import NotConfigured, StopTheLine
+from pipelines.errors import FlywheelError, NotConfigured, RetryLater, StopTheLine
 from pipelines.follow import announcement, follow, recover, results, settle
 from pipelines.lake import Lake, Snapshot, storage
 from pipelines.settings import ROOT, Settings
@@ -57,9 +57,40 @@ def mart_order() -> list[str]:
     return list(TopologicalSorter(graph).static_order())
 
 
+def stages() -> dict[str, list[str]]:
+    """What is built, by schema and in order: marts first, then the datasets and exports that read them."""
+    order = mart_order()
+    return {schema: [name for name in order if name.startswith(f"{schema}.")] for schema in ("marts", "datasets", "exports")}
+
+
 def build_all(settings: Settings, report: Report = silent) -> list[BuildReport]:
-    """Build whatever is stale in every mart."""
-    return [build_table(settings, name, None, report) for name in mart_order()]
+    """Build whatever is stale."""
+    return build_tables(settings, mart_order(), None, report)
+
+
+@storage("build")
+def build_tables(settings: Settings, names: list[str], days: Iterable[date] | None = None, report: Report = silent) -> list[BuildReport]:
+    """Build several tables, each after those it reads, and show them to readers at once.
+
+    Where one fails, those that do not read it are built all the same. Then raises: `RetryLater` where waiting may mend all of it, else
+    `StopTheLine`.
+    """
+    lake, done, failed = Lake(settings), [], {}
+    for name in names:
+        if broken := sorted(failed.keys() & set(contract(name).reads)):
+            failed[name] = StopTheLine(f"not built, as {', '.join(broken)} was not")
+            continue
+        try:
+            done.append(_build(settings, lake, name, days, report))
+        except FlywheelError as error:
+            log.error("%s: %s", name, error)
+            failed[name] = error
+    lake.publish_views()
+    if failed:
+        told = "\n".join(f"{name}: {error}" for name, error in failed.items())
+        mends = all(isinstance(error, RetryLater) or str(error).startswith("not built") for error in failed.values())
+        raise (RetryLater if mends else StopTheLine)(told) from next(iter(failed.values()))
+    return done
 
 
 @storage("build")
@@ -69,10 +100,16 @@ def build_table(settings: Settings, table: str, days: Iterable[date] | None = No
     Building twice leaves what building once leaves; a day without input rows becomes empty. Raises `StopTheLine` when the
     SQL does not run and `PromiseBroken` when a `stop` promise does not hold: then nothing is replaced.
     """
-    promised = contract(table)
+    lake = Lake(settings)
+    done = _build(settings, lake, table, days, report)
+    lake.publish_views()
+    return done
+
+
+def _build(settings: Settings, lake: Lake, table: str, days: Iterable[date] | None, report: Report) -> BuildReport:
+    promised, started = contract(table), time.monotonic()
     if not promised.is_built:
         raise NotConfigured(f"{table} is not built from SQL: there is no warehouse/{table.replace('.', '/')}.sql; those that are: {', '.join(mart_order())}")
-    lake, started = Lake(settings), time.monotonic()
     recover(lake, table)
     done = BuildReport(table)
     if promised.partition is None:
@@ -85,7 +122,6 @@ def build_table(settings: Settings, table: str, days: Iterable[date] | None = No
             report(f"{table}: {run[0]} … {run[-1]}", None)
             done.rows += _build_days(settings, lake, promised, run, prints, report)
         done.days = todo
-    lake.publish_views()
     done.seconds = time.monotonic() - started
     log.info("%s", done)
     return done

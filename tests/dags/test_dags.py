@@ -71,12 +71,16 @@ def test_only_what_a_person_must_mend_is_not_retried(dags, error, action):
             assert task.retry_policy.evaluate(error, try_number=1, max_tries=3).action.value == action
 
 
-def test_one_task_a_mart_in_the_order_of_their_dependencies(dags):
-    from pipelines.build import mart_order
+def test_one_task_a_folder_in_the_order_of_their_dependencies(dags):
+    from pipelines.build import mart_order, stages
+    from pipelines.contracts import contract
 
-    marts = dags["marts"]
-    assert [f"marts.{task.task_id}" for task in marts.topological_sort()] == mart_order()
-    assert [[asset.name for asset in task.outlets] for task in marts.topological_sort()] == [[m] for m in mart_order()]
+    tasks = dags["marts"].topological_sort()
+    assert [task.task_id for task in tasks] == [*stages()] == ["marts", "datasets", "exports"]
+    assert [[asset.name for asset in task.outlets] for task in tasks] == [*stages().values()]
+    built = [name for names in stages().values() for name in names]
+    assert sorted(built) == sorted(mart_order())
+    assert all(built.index(read) < built.index(name) for name in built for read in contract(name).reads if read in built)
 
 
 def test_the_marts_start_from_the_tables_the_local_run_waits_for(dags):
