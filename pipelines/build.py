@@ -7,21 +7,19 @@ on it, are others than when it was last built. So a day of new calls costs a day
 from __future__ import annotations
 
 import hashlib
-import inspect
 import logging
 import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 from pipelines import gate
 from pipelines.contracts import Contract, contract, tables
-from pipelines.engine import connect, write
+from pipelines.engine import REFERENCE_VIEWS, connect, write
 from pipelines.errors import FlywheelError, NotConfigured, RetryLater, StopTheLine
 from pipelines.follow import announcement, follow, recover, results, settle
 from pipelines.lake import Lake, Snapshot, storage
@@ -69,8 +67,11 @@ def build_all(settings: Settings, report: Report = silent) -> list[BuildReport]:
 
 
 @storage("build")
-def build_tables(settings: Settings, names: list[str], days: Iterable[date] | None = None, report: Report = silent) -> list[BuildReport]:
-    """Build several tables, each after those it reads, and show them to readers at once.
+def build_tables(
+    settings: Settings, names: list[str], days: Iterable[date] | None = None, report: Report = silent,
+    tell: Callable[[BuildReport], object] = lambda built: None,
+) -> list[BuildReport]:
+    """Build several tables, each after those it reads, and show them to readers at once. `tell` is told of each that is built.
 
     Where one fails, those that do not read it are built all the same. Then raises: `RetryLater` where waiting may mend all of it, else
     `StopTheLine`.
@@ -82,6 +83,7 @@ def build_tables(settings: Settings, names: list[str], days: Iterable[date] | No
             continue
         try:
             done.append(_build(settings, lake, name, days, report))
+            tell(done[-1])
         except FlywheelError as error:
             log.error("%s: %s", name, error)
             failed[name] = error
@@ -169,12 +171,13 @@ def _seen_from(promised: Contract, day: date) -> list[date]:
 
 def _code(settings: Settings, promised: Contract) -> str:
     """A hash of all that says how a table is computed: the select, what prepares it, the reference files it reads."""
-    parts = [promised.sql_path.read_bytes()]
-    named = set(re.findall(r"\breference\.([a-z_]+)", promised.sql_path.read_text()))
-    parts += [path.read_bytes() for name, path in settings.reference_files().items() if name in named]
-    if prepare := promised.prepare():
-        parts.append(Path(inspect.getfile(prepare)).read_bytes())
-    return hashlib.sha256(b"\n".join(parts)).hexdigest()
+    parts = [path.read_bytes() for path in promised.code_paths]
+    text = b"\n".join(parts).decode()
+    named = set(re.findall(r"\breference\.([a-z_]+)", text)) | {name for view, name in REFERENCE_VIEWS.items() if re.search(rf"\b{view}\b", text)}
+    files = [path for name, path in settings.reference_files().items() if name in named]
+    if settings.signal_rules and "signal" in named:
+        files.append(settings.signal_rules)
+    return hashlib.sha256(b"\n".join([*parts, *(path.read_bytes() for path in files)])).hexdigest()
 
 
 def _prices_by_day(settings: Settings, lake: Lake, days: list[date]) -> dict[date, str]:

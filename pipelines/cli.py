@@ -140,14 +140,13 @@ def capabilities(
 
 @app.command()
 def build(tables: Annotated[list[str] | None, typer.Argument(help="marts.call_cost and the like; default: all that are stale")] = None) -> None:
-    """Build marts: only the days whose calls or prices have changed."""
-    from pipelines.build import build_table, mart_order
+    """Build marts and datasets: only the days whose calls or prices have changed."""
+    from pipelines.build import build_tables, mart_order
 
-    settings = Settings.load()
-    for name in tables or mart_order():
-        with _Shown() as shown:
-            report = build_table(settings, name, None, shown)
-        console.print(str(report), highlight=False, soft_wrap=True)
+    with _Shown() as shown:
+        build_tables(
+            Settings.load(), tables or mart_order(), None, shown, lambda built: console.print(str(built), highlight=False, soft_wrap=True)
+        )
 
 
 @app.command()
@@ -360,7 +359,6 @@ def run(
 def main() -> None:
     """Entry point: errors of ours are one clear line, and the exit code says whether trying again may help."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
     try:
         app()
     except RetryLater as error:

@@ -18,6 +18,8 @@ from pipelines.settings import ROOT, Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+REFERENCE_VIEWS = {"provider": "provider", "model_alias": "model_alias", "signal_rule": "signal"}
+"""Typed views over reference files, and the file behind each."""
 MACROS = ("staging/macros.sql", "staging/usage.sql", "core/macros.sql")
 
 

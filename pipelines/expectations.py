@@ -51,7 +51,8 @@ BEACON = re.compile(r"""https://great-expectations-web-assets[^"'()\s]*""")
 """Images that Great Expectations' pages load from its own server, with an id of the installation in the address."""
 
 # It logs what went wrong with the values it went wrong on; `gate.audit` says it without them.
-logging.getLogger("great_expectations").setLevel(logging.CRITICAL)
+for _name in ("great_expectations", "great_expectations.data_context.types.base"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 class BrokenCount(TableMetricProvider):

@@ -17,7 +17,7 @@ LIKE = 0.7
 """Jaccard similarity of three-word shingles from which two prompts count as the same."""
 BANDS, ROWS = 16, 4
 """Minhash bands: a pair of similarity 0.7 shares one with probability 0.988; what shares one is compared in full."""
-CROWD = 200
+CROWD = 64
 """Prompts that share a band beyond this many are compared with the first of the band only: a crowd of copies is a chain."""
 
 PROMPTS = """
