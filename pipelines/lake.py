@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 
 import duckdb
@@ -101,7 +102,19 @@ class Snapshot:
     """What a table held when it was read."""
 
     table: Table
-    files: list[FileEntry]
+
+    @cached_property
+    def files(self) -> list[FileEntry]:
+        """Its data files, in the order of their paths; read when first asked for, as who only adds rows need not know them."""
+        current = self.table.current_snapshot()
+        if not current:
+            return []
+        entries = (
+            entry.data_file
+            for manifest in current.manifests(self.table.io)
+            for entry in manifest.fetch_manifest_entry(self.table.io, discard_deleted=True)
+        )
+        return sorted((FileEntry(d.file_path, _partition_value(d), d.record_count, d) for d in entries), key=lambda e: e.path)
 
     @property
     def id(self) -> int | None:
@@ -152,16 +165,8 @@ class Lake:
         return self.catalog.table_exists(name)
 
     def snapshot(self, name: str) -> Snapshot:
-        """The current files of a table."""
-        table = self.table(name)
-        current = table.current_snapshot()
-        entries: list[FileEntry] = []
-        if current:
-            for manifest in current.manifests(table.io):
-                for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
-                    data = entry.data_file
-                    entries.append(FileEntry(data.file_path, _partition_value(data), data.record_count, data))
-        return Snapshot(table, sorted(entries, key=lambda e: e.path))
+        """A table as it is now."""
+        return Snapshot(self.table(name))
 
     def new_path(self, name: str, partition: date | str | None = None) -> str:
         """A path for a data file that no snapshot knows yet."""
@@ -204,10 +209,10 @@ class Lake:
             if tx.table_metadata.name_mapping() is None:
                 mapping = tx.table_metadata.schema().name_mapping.model_dump_json()
                 tx.set_properties(**{"schema.name-mapping.default": mapping})
-            update = tx.update_snapshot()
+            metadata, update = tx.table_metadata, tx.update_snapshot()
             with update.overwrite() if remove else update.fast_append() as producer:
                 for path in add:
-                    producer.append_data_file(parquet_file_to_data_file(table.io, tx.table_metadata, path))
+                    producer.append_data_file(parquet_file_to_data_file(table.io, metadata, path))
                 for entry in remove:
                     producer.delete_data_file(entry.data_file)
 
