@@ -17,6 +17,8 @@ from pipelines.errors import FlywheelError, NotConfigured, RetryLater
 from pipelines.settings import Feed, Settings, Source
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+explain = typer.Typer(no_args_is_help=True, help="Plain answers from the marts.")
+app.add_typer(explain, name="explain")
 console = Console()
 err = Console(stderr=True)
 
@@ -265,6 +267,31 @@ def docs() -> None:
     from pipelines.gate import data_docs
 
     console.print(str(data_docs(Settings.load())), highlight=False)
+
+
+@app.command()
+def dictionary(to: Annotated[Path | None, typer.Option(help="File to write; default: standard output")] = None) -> None:
+    """Every table and column in words, as one Markdown page made from the contracts."""
+    from pipelines.dictionary import dictionary
+
+    page = dictionary()
+    if to is None:
+        print(page, end="")
+        return
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_text(page)
+    console.print(f"{to}: {page.count('### ')} tables", highlight=False)
+
+
+@explain.command()
+def spend(
+    before: Annotated[str, typer.Option("--from", help="Days to compare with: 2026-10-05, 2026-10, 2026-W41 or 2026-10-05..2026-10-11")],
+    after: Annotated[str, typer.Option("--to", help="Days to explain, written the same way")],
+) -> None:
+    """Why list spend changed from one span of days to another: every cause with its figure, nothing left over."""
+    from pipelines.economy.explain import explain_spend, span
+
+    console.print(explain_spend(Settings.load(), span(before), span(after)), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -102,41 +102,40 @@ def _without_means(values: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 MODEL_WEEK = """
-    with week as (
-        select provider_name, model_name, service_tier, context_above_tokens, token_class, cast(date_trunc('week', usage_day) as date) as week_day,
+    with sold as (
+        select coalesce(provider_name, '') as provider_name, coalesce(model_name, '') as model_name, service_tier,
+            coalesce(context_above_tokens, 0) as band, token_class, cast(date_trunc('week', usage_day) as date) as week_day,
             cast(sum(list_cost_usd) as double) as cost_usd, cast(sum(priced_tokens) as double) as tokens
         from marts.price_paid
-        group by provider_name, model_name, service_tier, context_above_tokens, token_class, date_trunc('week', usage_day)
+        group by all
         having sum(list_cost_usd) > 0
     ),
     -- Whole weeks only: half a week is half the use.
     whole as (
-        select week.* from week, (select min(usage_day) as first_day, max(usage_day) as last_day from marts.price_paid) as span
+        select sold.* from sold, (select min(usage_day) as first_day, max(usage_day) as last_day from marts.price_paid) as span
         where week_day >= first_day and week_day + 6 <= last_day
     ),
     model_week as (
-        select provider_name, model_name, week_day, sum(tokens) as tokens, sum(cost_usd) as cost_usd from whole group by all
+        select *, lag(tokens) over weeks as old_tokens, lag(week_day) over weeks = week_day - 7 as follows
+        from (select provider_name, model_name, week_day, sum(tokens) as tokens, sum(cost_usd) as cost_usd from whole group by all) as week
+        window weeks as (partition by provider_name, model_name order by week_day)
     ),
     -- The model's own price: each thing sold against itself a week before, weighted by the mean of its shares (Törnqvist).
     relative as (
-        select provider_name, model_name, now.week_day, ln((now.cost_usd / now.tokens) / (old.cost_usd / old.tokens)) as log_relative,
+        select now.provider_name, now.model_name, now.week_day, ln((now.cost_usd / now.tokens) / (old.cost_usd / old.tokens)) as log_relative,
             now.cost_usd / sum(now.cost_usd) over same as share_now, old.cost_usd / sum(old.cost_usd) over same as share_old
         from whole as now
-        join whole as old using (provider_name, model_name, service_tier, token_class)
-        where old.week_day = now.week_day - 7 and old.context_above_tokens is not distinct from now.context_above_tokens
-        window same as (partition by provider_name, model_name, now.week_day)
+        join whole as old
+            on old.provider_name = now.provider_name and old.model_name = now.model_name and old.service_tier = now.service_tier
+            and old.band = now.band and old.token_class = now.token_class and old.week_day = now.week_day - 7
+        window same as (partition by now.provider_name, now.model_name, now.week_day)
     ),
     change as (
         select provider_name, model_name, week_day, sum(log_relative * (share_now + share_old) / 2) as log_price_change from relative group by all
     )
     select dense_rank() over (order by provider_name, model_name) as model_no, date_diff('day', date '1970-01-05', week_day) // 7 as week_no,
-        ln(tokens) as log_use, ln(cost_usd / tokens) as log_price,
-        case when old.week_day is not null then ln(now.tokens / old.tokens) end as use_change, log_price_change
-    from model_week as now
-    left join (select provider_name, model_name, week_day, tokens from model_week) as old (provider_name, model_name, week_day, tokens)
-        on old.provider_name is not distinct from now.provider_name and old.model_name is not distinct from now.model_name and old.week_day = now.week_day - 7
-    left join change on change.provider_name is not distinct from now.provider_name and change.model_name is not distinct from now.model_name
-        and change.week_day = now.week_day
+        ln(tokens) as log_use, ln(cost_usd / tokens) as log_price, case when follows then ln(tokens / old_tokens) end as use_change, log_price_change
+    from model_week left join change using (provider_name, model_name, week_day)
     order by model_no, week_no
 """
 

@@ -10,7 +10,7 @@ with moment as (
         select cast(unnest(generate_series(date_trunc('month', first_at), known_at, interval 1 month)) as date) as month_day, known_at
         from (
             -- 1970 is "always before", which is no month to start from
-            select min(greatest(valid_from, known_from)) as first_at, max(known_from) as known_at from core.price
+            select (select min(greatest(valid_from, known_from)) from core.price) as first_at, (select max(last_listed_at) from core.model) as known_at
         ) as span
         where first_at is not null
     ) as month
@@ -33,7 +33,7 @@ sheet as (
         max(price_usd_per_unit) filter (where token_class = 'input_uncached') * 1000000 as input_usd_per_mtok,
         max(price_usd_per_unit) filter (where token_class = 'output_text') * 1000000 as output_usd_per_mtok
     from moment
-    join quote on quote.valid_from < moment.as_of_at and quote.valid_to >= moment.as_of_at and quote.known_to is null
+    join quote on quote.valid_from <= moment.as_of_at and quote.valid_to > moment.as_of_at and quote.known_to is null
     group by moment.month_day, moment.as_of_at, quote.feed, quote.provider_name, quote.feed_model
     having input_usd_per_mtok > 0 and output_usd_per_mtok > 0
 ),
@@ -46,7 +46,7 @@ meant as (
         select alias, model_name, coalesce(valid_from, date '1970-01-01') as from_day,
             coalesce(lead(valid_from) over (partition by alias order by valid_from nulls first), date '9999-01-01') as to_day
         from model_alias
-    ) as alias on alias.alias = sheet.model_name and alias.from_day < sheet.as_of_at and alias.to_day >= sheet.as_of_at
+    ) as alias on alias.alias = sheet.model_name and alias.from_day <= sheet.as_of_at and alias.to_day > sheet.as_of_at
 ),
 board as (
     select source, scale, model_name, min(rating) as rating

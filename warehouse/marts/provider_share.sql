@@ -38,8 +38,8 @@ sheet as (
         max(case when token_class = 'cache_write_5m' then price_usd_per_unit end) as written_usd,
         max(case when token_class = 'output_text' then price_usd_per_unit end) as said_usd
     from end_of
-    join quote on quote.valid_from < end_of.end_at and (quote.valid_to is null or quote.valid_to >= end_of.end_at)
-        and (quote.delisted_at is null or quote.delisted_at >= end_of.end_at)
+    join quote on quote.valid_from <= end_of.end_at and (quote.valid_to is null or quote.valid_to > end_of.end_at)
+        and (quote.delisted_at is null or quote.delisted_at > end_of.end_at)
     group by end_of.month_day, feed, provider_name, feed_model, model_name
 ),
 elsewhere as (
