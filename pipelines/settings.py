@@ -45,7 +45,7 @@ class Settings(BaseSettings):
         default=["genai_prices", "litellm", "models_dev", "openrouter"],
         description="Feeds by name, the most trusted first: which price is used where several know one",
     )
-    user_formats: Path | None = Field(None, description="Folder with inference/*.sql, feedback/*.sql, price/*.sql of your own")
+    user_formats: Path | None = Field(None, description="Folder with inference/*.sql, feedback/*.sql, price/*.sql, capability/*.sql of your own")
     pseudonym_key: SecretStr = Field(SecretStr(""), description="Key of the hash that stands for a user's id; keep it secret")
     memory_limit: str = Field("1GB", description="What DuckDB may hold in memory before it spills to <home>/spill")
     threads: int | None = Field(None, description="DuckDB threads; default one a core")

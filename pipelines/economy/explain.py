@@ -109,7 +109,7 @@ def _most(con: duckdb.DuckDBPyConnection, name: str, effect: float) -> str:
         what = "coalesce(model_name, 'model unknown') || coalesce(' at ' || provider_name, '')"
     rows = con.execute(f"""
         select {what}, cast(sum({name}) as double) as effect, cast(sum(list_cost_usd) as double), cast(sum(previous_cost_usd) as double)
-        from variance group by 1 having abs(effect) > 0.1 * abs({effect}) order by abs(effect) desc, 1 limit {NAMED}""").fetchall()
+        from variance group by 1 having abs(effect) > 0.05 * abs({effect}) order by abs(effect) desc, 1 limit {NAMED}""").fetchall()
     parts = []
     for label, part, now, then in rows:
         # The factor that alone would have made this effect: for prices, their change.

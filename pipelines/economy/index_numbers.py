@@ -127,7 +127,7 @@ def prepare(con: duckdb.DuckDBPyConnection) -> None:
     if len(bought["cost_usd"]):
         classes, month = np.asarray(bought["token_class"], dtype=str), bought["month_day"].astype("datetime64[M]")
         for token_class in ("all", *sorted(set(classes))):
-            chosen = np.full(len(classes), True) if token_class == "all" else classes == token_class
+            chosen = (classes == token_class) | (token_class == "all")  # noqa: S105 - a class, no password
             _append(columns, token_class, month[chosen], bought["item_no"][chosen], bought["cost_usd"][chosen], bought["tokens"][chosen])
     con.register("_price_index_level", pa.table({name: pa.array(columns[name], type) for name, type in COLUMNS.items()}))
     con.execute("create or replace temp table price_index_level as select * from _price_index_level")

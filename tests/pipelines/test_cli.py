@@ -139,3 +139,17 @@ def test_simulated_logs_are_the_same_from_the_same_seed(flywheel):
     one, two = ({p.name: p.read_bytes() for p in (flywheel.folder / f / "logs").rglob("*") if p.is_file()} for f in ("one", "two"))
     assert one == two
     assert all(json.loads(line) for raw in one.values() for line in raw.splitlines()[:3])
+
+
+def test_an_explanation_a_dictionary_and_ratings(flywheel):
+    code, _, err = flywheel("explain", "spend", "--from", "2026-10", "--to", "2026-11")
+    assert code == 1
+    assert "flywheel ingest" in err
+    code, out, _ = flywheel("capabilities", log(flywheel.folder / "board.csv", b",m\n20250101,1186\n"), "--format", "lmarena", "--day", "2026-11-20")
+    assert (code, out) == (0, "lmarena → core.capability: 1 files, 1 records in, 1 kept, 0 duplicate, 0 quarantined, 0 context\n")
+    code, out, err = flywheel("explain", "spend", "--from", "2026-10", "--to", "soon")
+    assert code == 1
+    assert "'soon' is no span of days" in err
+    code, out, _ = flywheel("dictionary", "--to", flywheel.folder / "docs/dictionary.md")
+    assert code == 0
+    assert "### marts.spend_variance" in (flywheel.folder / "docs/dictionary.md").read_text()

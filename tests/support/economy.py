@@ -57,6 +57,19 @@ def use(day: str, model: str = "m", **given: Any) -> dict[str, Any]:
     return row
 
 
+CALL = {
+    "started_at": "2026-11-20 09:00:00", "source": "app", "provider_name": "openai", "model_name": "m", "status": "ok", "cost_status": "priced",
+    "cost_status_then": "priced", "context_above_tokens": 0,
+}  # fmt: skip
+
+
+def daily_use(*calls: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
+    """A DuckDB with marts.usage_daily made from rows of marts.call_cost."""
+    con = connection()
+    draw(con, "marts.call_cost", [CALL | {"inference_id": str(n)} | dict(call) for n, call in enumerate(calls)])
+    return build(con, "marts.usage_daily")
+
+
 def warehouse(rows: Iterable[Mapping[str, Any]]) -> duckdb.DuckDBPyConnection:
     """A DuckDB with marts.usage_daily."""
     con = connection()

@@ -14,6 +14,8 @@ held as (
     select source, 'core.feedback', count(*), null from core.feedback group by source
     union all
     select feed, 'core.price_quote', count(*), null from core.price_quote group by feed
+    union all
+    select source, 'core.capability', count(*), null from core.capability group by source
 ),
 listed as (
     select source, sum(list_cost_usd) as list_cost_usd from marts.call_cost group by source

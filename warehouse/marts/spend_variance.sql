@@ -35,7 +35,7 @@ used as (
         cast(sum(case when cost_status <> 'not_billed' then output_media_tokens end) as double) as output_media,
         sum(input_uncached_cost_usd) as input_uncached_usd,
         sum(cache_read_cost_usd) as cache_read_usd,
-        sum(cache_write_cost_usd) - coalesce(sum(cache_write_1h_cost_usd), 0) as cache_write_5m_usd,
+        sum(cache_write_cost_usd - coalesce(cache_write_1h_cost_usd, 0)) as cache_write_5m_usd,
         sum(cache_write_1h_cost_usd) as cache_write_1h_usd,
         sum(input_media_cost_usd) as input_media_usd,
         sum(output_text_cost_usd) as output_text_usd,
@@ -47,70 +47,110 @@ used as (
     where cost_status not in ('unpriced', 'no_usage')
     group by period_kind, period_day, side, tenant, workload, provider_name, model_name, service_tier, coalesce(context_above_tokens, 0)
 ),
-leaf as (
-    select
-        period_kind, period_day, side, tenant, workload, provider_name, model_name, service_tier, band, token_class,
-        case when token_class = 'request' then 'request' when token_class in ('output_text', 'reasoning', 'output_media') then 'output' else 'input' end as part,
-        charged,
-        coalesce(case token_class
-            when 'input_uncached' then input_uncached when 'cache_read' then cache_read when 'cache_write_5m' then cache_write_5m
-            when 'cache_write_1h' then cache_write_1h when 'input_media' then input_media when 'output_text' then output_text
-            when 'reasoning' then reasoning when 'output_media' then output_media when 'request' then charged
-        end, 0) as tokens,
-        coalesce(case token_class
-            when 'input_uncached' then input_uncached_usd when 'cache_read' then cache_read_usd when 'cache_write_5m' then cache_write_5m_usd
-            when 'cache_write_1h' then cache_write_1h_usd when 'input_media' then input_media_usd when 'output_text' then output_text_usd
-            when 'reasoning' then reasoning_usd when 'output_media' then output_media_usd when 'request' then request_usd
-        end, 0) as cost_usd
-    from used
-    cross join (
-        values ('input_uncached'), ('cache_read'), ('cache_write_5m'), ('cache_write_1h'), ('input_media'), ('output_text'), ('reasoning'),
-            ('output_media'), ('request')
-    ) as class (token_class)
-),
--- Both sides next to each other, and the sums that the factors are made of.
+-- Both sides next to each other; 0 is the period before.
 pair as (
     select
-        period_kind, period_day, tenant, workload, provider_name, model_name, service_tier, band, part, token_class,
-        sum(case when side = 0 then tokens else 0 end) as tokens0, sum(case when side = 1 then tokens else 0 end) as tokens1,
-        sum(case when side = 0 then cost_usd else 0 end) as usd0, sum(case when side = 1 then cost_usd else 0 end) as usd1
-    from leaf
-    group by period_kind, period_day, tenant, workload, provider_name, model_name, service_tier, band, part, token_class
-),
-in_part as (
-    select
-        *,
-        cast(usd0 as double) as c0, cast(usd1 as double) as c1,
-        sum(tokens0) over side_of as part0, sum(tokens1) over side_of as part1
-    from pair
-    window side_of as (partition by period_kind, period_day, tenant, workload, provider_name, model_name, service_tier, band, part)
-),
-band_calls as (
-    select
         period_kind, period_day, tenant, workload, provider_name, model_name, service_tier, band,
-        sum(case when side = 0 then charged else 0 end) as band0, sum(case when side = 1 then charged else 0 end) as band1,
-        sum(case when side = 0 then answered else 0 end) as answered0, sum(case when side = 1 then answered else 0 end) as answered1
+        coalesce(sum(case when side = 0 then answered end), 0) as answered0, coalesce(sum(case when side = 0 then charged end), 0) as band0,
+        coalesce(sum(case when side = 1 then answered end), 0) as answered1, coalesce(sum(case when side = 1 then charged end), 0) as band1,
+        coalesce(sum(case when side = 0 then input_uncached end), 0) as input_uncached0, coalesce(sum(case when side = 1 then input_uncached end), 0) as input_uncached1,
+        coalesce(sum(case when side = 0 then cache_read end), 0) as cache_read0, coalesce(sum(case when side = 1 then cache_read end), 0) as cache_read1,
+        coalesce(sum(case when side = 0 then cache_write_5m end), 0) as cache_write_5m0, coalesce(sum(case when side = 1 then cache_write_5m end), 0) as cache_write_5m1,
+        coalesce(sum(case when side = 0 then cache_write_1h end), 0) as cache_write_1h0, coalesce(sum(case when side = 1 then cache_write_1h end), 0) as cache_write_1h1,
+        coalesce(sum(case when side = 0 then input_media end), 0) as input_media0, coalesce(sum(case when side = 1 then input_media end), 0) as input_media1,
+        coalesce(sum(case when side = 0 then output_text end), 0) as output_text0, coalesce(sum(case when side = 1 then output_text end), 0) as output_text1,
+        coalesce(sum(case when side = 0 then reasoning end), 0) as reasoning0, coalesce(sum(case when side = 1 then reasoning end), 0) as reasoning1,
+        coalesce(sum(case when side = 0 then output_media end), 0) as output_media0, coalesce(sum(case when side = 1 then output_media end), 0) as output_media1,
+        coalesce(sum(case when side = 0 then input_uncached_usd end), 0) as input_uncached_usd0, coalesce(sum(case when side = 1 then input_uncached_usd end), 0) as input_uncached_usd1,
+        coalesce(sum(case when side = 0 then cache_read_usd end), 0) as cache_read_usd0, coalesce(sum(case when side = 1 then cache_read_usd end), 0) as cache_read_usd1,
+        coalesce(sum(case when side = 0 then cache_write_5m_usd end), 0) as cache_write_5m_usd0, coalesce(sum(case when side = 1 then cache_write_5m_usd end), 0) as cache_write_5m_usd1,
+        coalesce(sum(case when side = 0 then cache_write_1h_usd end), 0) as cache_write_1h_usd0, coalesce(sum(case when side = 1 then cache_write_1h_usd end), 0) as cache_write_1h_usd1,
+        coalesce(sum(case when side = 0 then input_media_usd end), 0) as input_media_usd0, coalesce(sum(case when side = 1 then input_media_usd end), 0) as input_media_usd1,
+        coalesce(sum(case when side = 0 then output_text_usd end), 0) as output_text_usd0, coalesce(sum(case when side = 1 then output_text_usd end), 0) as output_text_usd1,
+        coalesce(sum(case when side = 0 then reasoning_usd end), 0) as reasoning_usd0, coalesce(sum(case when side = 1 then reasoning_usd end), 0) as reasoning_usd1,
+        coalesce(sum(case when side = 0 then output_media_usd end), 0) as output_media_usd0, coalesce(sum(case when side = 1 then output_media_usd end), 0) as output_media_usd1,
+        coalesce(sum(case when side = 0 then request_usd end), 0) as request_usd0, coalesce(sum(case when side = 1 then request_usd end), 0) as request_usd1
     from used
     group by period_kind, period_day, tenant, workload, provider_name, model_name, service_tier, band
 ),
-calls as (
+-- The sums that the factors are made of.
+summed_up as (
     select
         *,
-        sum(band0) over (partition by period_kind, period_day, tenant, workload, provider_name, model_name, service_tier) as tier0,
-        sum(band1) over (partition by period_kind, period_day, tenant, workload, provider_name, model_name, service_tier) as tier1,
-        sum(band0) over (partition by period_kind, period_day, tenant, workload, provider_name, model_name) as model0,
-        sum(band1) over (partition by period_kind, period_day, tenant, workload, provider_name, model_name) as model1,
-        sum(band0) over (partition by period_kind, period_day, tenant, workload) as cell0,
-        sum(band1) over (partition by period_kind, period_day, tenant, workload) as cell1,
-        sum(band0) over (partition by period_kind, period_day, provider_name, model_name) as anybody0,
-        sum(band1) over (partition by period_kind, period_day, provider_name, model_name) as anybody1,
-        sum(answered0) over (partition by period_kind, period_day, tenant, workload) as cell_answered0,
-        sum(answered1) over (partition by period_kind, period_day, tenant, workload) as cell_answered1
-    from band_calls
+        input_uncached0 + cache_read0 + cache_write_5m0 + cache_write_1h0 + input_media0 as input0,
+        input_uncached1 + cache_read1 + cache_write_5m1 + cache_write_1h1 + input_media1 as input1,
+        output_text0 + reasoning0 + output_media0 as output0,
+        output_text1 + reasoning1 + output_media1 as output1,
+        sum(band0) over same_tier as tier0, sum(band1) over same_tier as tier1,
+        sum(band0) over same_model as model0, sum(band1) over same_model as model1,
+        sum(band0) over same_cell as cell0, sum(band1) over same_cell as cell1,
+        sum(band0) over anybody as anybody0, sum(band1) over anybody as anybody1,
+        sum(answered0) over same_cell as cell_answered0, sum(answered1) over same_cell as cell_answered1
+    from pair
+    window
+        same_tier as (partition by period_kind, period_day, tenant, workload, provider_name, model_name, service_tier),
+        same_model as (partition by period_kind, period_day, tenant, workload, provider_name, model_name),
+        same_cell as (partition by period_kind, period_day, tenant, workload),
+        anybody as (partition by period_kind, period_day, provider_name, model_name)
+),
+line as (
+    select
+        summed_up.*, token_class, part,
+        case part when 'input' then input0 when 'output' then output0 else band0 end as part0,
+        case part when 'input' then input1 when 'output' then output1 else band1 end as part1,
+        case token_class
+            when 'input_uncached' then input_uncached0
+            when 'cache_read' then cache_read0
+            when 'cache_write_5m' then cache_write_5m0
+            when 'cache_write_1h' then cache_write_1h0
+            when 'input_media' then input_media0
+            when 'output_text' then output_text0
+            when 'reasoning' then reasoning0
+            when 'output_media' then output_media0
+            else band0
+        end as tokens0,
+        case token_class
+            when 'input_uncached' then input_uncached1
+            when 'cache_read' then cache_read1
+            when 'cache_write_5m' then cache_write_5m1
+            when 'cache_write_1h' then cache_write_1h1
+            when 'input_media' then input_media1
+            when 'output_text' then output_text1
+            when 'reasoning' then reasoning1
+            when 'output_media' then output_media1
+            else band1
+        end as tokens1,
+        case token_class
+            when 'input_uncached' then input_uncached_usd0
+            when 'cache_read' then cache_read_usd0
+            when 'cache_write_5m' then cache_write_5m_usd0
+            when 'cache_write_1h' then cache_write_1h_usd0
+            when 'input_media' then input_media_usd0
+            when 'output_text' then output_text_usd0
+            when 'reasoning' then reasoning_usd0
+            when 'output_media' then output_media_usd0
+            else request_usd0
+        end as usd0,
+        case token_class
+            when 'input_uncached' then input_uncached_usd1
+            when 'cache_read' then cache_read_usd1
+            when 'cache_write_5m' then cache_write_5m_usd1
+            when 'cache_write_1h' then cache_write_1h_usd1
+            when 'input_media' then input_media_usd1
+            when 'output_text' then output_text_usd1
+            when 'reasoning' then reasoning_usd1
+            when 'output_media' then output_media_usd1
+            else request_usd1
+        end as usd1
+    from summed_up
+    cross join (
+        values ('input_uncached', 'input'), ('cache_read', 'input'), ('cache_write_5m', 'input'), ('cache_write_1h', 'input'), ('input_media', 'input'),
+            ('output_text', 'output'), ('reasoning', 'output'), ('output_media', 'output'), ('request', 'request')
+    ) as class (token_class, part)
 ),
 weighed as (
     select
-        in_part.*, calls.band0, calls.band1, tier0, tier1, model0, model1, cell0, cell1, anybody0, anybody1,
+        *,
         -- Where a side has no answered call at all, what was charged stands for the volume.
         case when least(cell_answered0, cell_answered1) > 0 then cell_answered0 else cell0 end as volume0,
         case when least(cell_answered0, cell_answered1) > 0 then cell_answered1 else cell1 end as volume1,
@@ -124,17 +164,12 @@ weighed as (
             when c1 > 0 and model0 = 0 then case when anybody0 = 0 then 'new_model' else 'mix' end
             when c0 > 0 and model1 = 0 then case when anybody1 = 0 then 'retired_model' else 'mix' end
             when (c0 > 0 and tier1 = 0) or (c1 > 0 and tier0 = 0) then 'tier'
-            when (c0 > 0 and calls.band1 = 0) or (c1 > 0 and calls.band0 = 0) then 'context'
+            when (c0 > 0 and band1 = 0) or (c1 > 0 and band0 = 0) then 'context'
             when (c0 > 0 and part1 = 0) or (c1 > 0 and part0 = 0) then case part when 'input' then 'prompt' when 'output' then 'verbosity' else 'fee' end
             when (c0 > 0 and tokens1 = 0) or (c1 > 0 and tokens0 = 0) then case part when 'input' then 'cache' when 'output' then 'reasoning' else 'fee' end
             else case part when 'request' then 'fee' else 'price' end
         end as jump
-    from in_part
-    join calls
-        on calls.period_kind = in_part.period_kind and calls.period_day = in_part.period_day
-        and calls.tenant is not distinct from in_part.tenant and calls.workload is not distinct from in_part.workload
-        and calls.provider_name is not distinct from in_part.provider_name and calls.model_name is not distinct from in_part.model_name
-        and calls.service_tier = in_part.service_tier and calls.band = in_part.band
+    from (select *, cast(usd0 as double) as c0, cast(usd1 as double) as c1 from line where usd0 > 0 or usd1 > 0) as costed
 ),
 effect as (
     select
@@ -155,7 +190,6 @@ effect as (
         -- What "price change at old volume, volume change at old price" leaves unexplained.
         case when tokens0 > 0 and tokens1 > 0 then (c1 / tokens1 - c0 / tokens0) * (tokens1 - tokens0) else 0 end as cross_term
     from weighed
-    where c0 > 0 or c1 > 0
 ),
 summed as (
     select

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from pipelines.economy.elasticity import pooled, within
-from tests.support.economy import build, draw
-from tests.support.pricebook import connection
 
 
 def panel(seed: int, elasticity: float, *, models: int = 30, weeks: int = 60, change: float = 0.03, noise: float = 0.1, common: float = 0.3):
@@ -69,34 +67,3 @@ def test_prices_that_all_move_together_tell_nothing():
     price, use = panel(1, -1.0)
     price = np.tile(np.where(np.arange(60) > 30, -0.5, 0.0), (30, 1))
     assert "same weeks" in within(*differences(price, use)).reason
-
-
-def test_from_daily_use_to_the_answer():
-    """Ten models over sixteen weeks; three are cut by half and used one and a half times as much from that week on."""
-    con = connection()
-    draw(con, "marts.price_paid", [])
-    con.execute("""
-        insert into marts.price_paid by name
-        select date '2026-01-05' + cast(7 * week + day as integer) as usage_day, 'p' as provider_name, 'm' || model as model_name, 'standard' as service_tier,
-            0 as context_above_tokens, token_class, tokens as priced_tokens,
-            tokens * usd * (1 + model) * case when is_cut then 0.5 else 1 end as list_cost_usd
-        from (
-            select *, model < 3 and week >= 6 + model as is_cut,
-                round(1000000 * (1 + model) * case when is_cut then 1.5 else 1 end * (1 + week / 50) * (1 + (model * 7 + week * 3) % 5 / 1000)) as tokens
-            from range(10) as m (model), range(16) as w (week), (values (0), (6)) as d (day), (values ('input_uncached', 1e-6), ('output_text', 5e-6)) as c (token_class, usd)
-        ) as use""")
-    build(con, "marts.demand_elasticity")
-    now, later = con.execute("select identification, elasticity, naive_elasticity, changed_model_count, week_count from marts.demand_elasticity order by horizon_weeks").fetchall()
-    expected = np.log(1.5) / np.log(0.5)
-    assert now[0] == later[0] == "identified"
-    assert now[1] == pytest.approx(expected, abs=0.02)
-    assert later[1] == pytest.approx(expected, abs=0.05)
-    assert now[2] > 0
-    assert now[3] == 3
-
-
-def test_no_use_is_no_row():
-    con = connection()
-    draw(con, "marts.price_paid", [])
-    build(con, "marts.demand_elasticity")
-    assert con.execute("select count(*) from marts.demand_elasticity").fetchone() == (0,)

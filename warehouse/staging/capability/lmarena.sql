@@ -2,7 +2,7 @@
 with board as (
     -- Files of other days have other models; `columns` takes whatever there is.
     select filename, columns('^(column0*|day|date)$') as rated_on, columns(lambda name: not regexp_matches(name, '^(column0*|day|date|filename)$'))
-    from read_csv($files, header = true, all_varchar = true, union_by_name = true, filename = true, max_line_size = 8388608)
+    from read_csv($files, header = true, all_varchar = true, union_by_name = true, filename = true, hive_partitioning = false, max_line_size = 8388608)
 ),
 rated as (
     unpivot board on columns(* exclude (filename, rated_on)) into name rated_name value rating
