@@ -52,6 +52,17 @@ def main(shared: Path) -> int:
         where s.token_class in ('input_uncached', 'output_text') and s.service_tier = 'standard'
             and s.quoted_at >= c.as_of_at - interval 7 day"""
     ).fetchone()[0]
+    anybody = con.execute(
+        """
+        select strftime(month_day, '%Y-%m') || ' ' || round(price_usd_per_mtok, 4) || ' ' || provider_name || ' ' || model_name
+        from marts.capability_price where capability_model = 'gpt-4-0314' and seller_scope = 'any'
+        qualify price_usd_per_mtok is distinct from lag(price_usd_per_mtok) over (order by month_day) order by month_day"""
+    ).fetchall()
+    print("\nfrom anybody, when it changed:", *(row[0] for row in anybody), sep="\n  ")
+    # Vertex AI's lists were out by 16 to 1,000 times in October and November 2024.
+    slips += con.execute("""
+        select count(*) from marts.capability_price
+        where provider_name = 'gcp.vertex_ai' and month_day between date '2024-10-01' and date '2024-12-01' and price_usd_per_mtok < 0.03""").fetchone()[0]
     held = con.execute(
         """
         select feed_model, min(cast(quoted_at as date)), count(distinct quoted_at) from core.price_suspect

@@ -48,6 +48,19 @@ meant as (
         from model_alias
     ) as alias on alias.alias = sheet.model_name and alias.from_day <= sheet.as_of_at and alias.to_day > sheet.as_of_at
 ),
+-- A slip of the unit below the gate's factor of 90 would still set the cheapest price of all: what is ten times cheaper than the
+-- middle of what all others ask for the very same model at that moment is not believed. (True offers seen: up to seven times.)
+believed as (
+    select cheap.month_day, cheap.as_of_at, cheap.feed, cheap.provider_name, cheap.feed_model, cheap.priced_model,
+        any_value(cheap.input_usd_per_mtok) as input_usd_per_mtok, any_value(cheap.output_usd_per_mtok) as output_usd_per_mtok
+    from meant as cheap
+    left join meant as other
+        on other.month_day = cheap.month_day and other.priced_model = cheap.priced_model
+        and (other.provider_name <> cheap.provider_name or other.feed <> cheap.feed)
+    group by cheap.month_day, cheap.as_of_at, cheap.feed, cheap.provider_name, cheap.feed_model, cheap.priced_model
+    having coalesce(median(3 * other.input_usd_per_mtok + other.output_usd_per_mtok), 0)
+        < 10 * any_value(3 * cheap.input_usd_per_mtok + cheap.output_usd_per_mtok)
+),
 board as (
     select source, scale, model_name, min(rating) as rating
     from (
@@ -73,14 +86,14 @@ name_rating as (
 ),
 offer as (
     select
-        exact.source, exact.scale, exact.rating, meant.month_day, meant.as_of_at, meant.feed, meant.provider_name, meant.feed_model,
-        meant.priced_model as model_name, input_usd_per_mtok, output_usd_per_mtok,
+        exact.source, exact.scale, exact.rating, believed.month_day, believed.as_of_at, believed.feed, believed.provider_name, believed.feed_model,
+        believed.priced_model as model_name, input_usd_per_mtok, output_usd_per_mtok,
         cast((3 * input_usd_per_mtok + output_usd_per_mtok) / 4 as decimal(18, 9)) as price_usd_per_mtok,
         kind.provider_kind
-    from meant
-    join name_rating as exact on exact.name = regexp_replace(meant.priced_model, '-latest$', '')
+    from believed
+    join name_rating as exact on exact.name = regexp_replace(believed.priced_model, '-latest$', '')
     left join (select provider_name, min(provider_kind) as provider_kind from provider group by provider_name) as kind
-        on kind.provider_name = meant.provider_name
+        on kind.provider_name = believed.provider_name
 ),
 scoped as (
     select *, 'any' as seller_scope from offer

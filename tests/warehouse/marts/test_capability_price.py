@@ -57,6 +57,17 @@ def test_a_quote_held_back_sets_no_price(board):
     assert board(quotes, RATINGS, "seller_scope = 'any'") == ["2024-01 any 37.5 openai gpt-4-0314", "2024-02 any 37.5 openai gpt-4-0314"]
 
 
+@pytest.mark.parametrize(("usd", "price"), [(0.05, 0.05), (0.005, 0.1)])
+def test_a_slip_too_small_for_the_gate_sets_no_price_either(board, usd, price):
+    """Sixteen times below what another asks for the very same model is an error of the list, two times is an offer."""
+    quotes = f"""
+    2024-01-10 gemini equal input_uncached=0.1 output_text=0.1
+    2024-01-10 vertex_ai equal input_uncached={usd} output_text={usd}
+    """
+    [told] = board(quotes, RATINGS, "seller_scope = 'any'")
+    assert told.startswith(f"2024-01 any {price} ")
+
+
 def test_free_and_delisted_offers_set_no_price(board):
     quotes = """
     2024-01-10 openai gpt-4-0314 input_uncached=30 output_text=60
