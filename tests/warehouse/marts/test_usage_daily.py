@@ -19,3 +19,8 @@ def test_the_simulated_world_adds_up(world):
     [[calls, cost, tokens]] = world.ask("select sum(call_count), sum(list_cost_usd), sum(output_text_tokens) from marts.usage_daily")
     assert [(calls, cost)] == world.ask("select count(*), sum(list_cost_usd) from marts.call_cost")
     assert [(tokens,)] == world.ask("select sum(output_text_tokens) from core.inference")
+
+
+def test_a_context_band_is_below_the_calls_in_it(world):
+    assert world.ask("select count(*) from marts.call_cost where context_above_tokens > 0 and input_tokens <= context_above_tokens") == [(0,)]
+    assert world.ask("select count(*) from marts.call_cost where cost_status in ('priced', 'estimated') and context_above_tokens is null") == [(0,)]
