@@ -149,7 +149,7 @@ def prepare(con: duckdb.DuckDBPyConnection) -> None:
     naive = pooled(panel["log_use"], panel["log_price"])
     changed = np.isfinite(price) & (price != 0)
     rows = []
-    for horizon in HORIZON_WEEKS if len(model) else ():
+    for horizon in HORIZON_WEEKS:
         told = within(model, week, panel["use_change"], price, horizon)
         rows.append({
             "horizon_weeks": horizon, "elasticity": told.elasticity, "standard_error": told.standard_error, "low": told.low, "high": told.high,

@@ -33,11 +33,12 @@ def test_from_daily_use_to_the_answer():
     assert now[3] == 3
 
 
-def test_no_use_is_no_row():
+def test_no_use_says_so():
     con = connection()
     draw(con, "marts.price_paid", [])
     build(con, "marts.demand_elasticity")
-    assert con.execute("select count(*) from marts.demand_elasticity").fetchone() == (0,)
+    assert con.execute("select horizon_weeks, identification, reason, week_count, naive_elasticity from marts.demand_elasticity").fetchall() == [
+        (horizon, "not identified", "0 weeks to compare, 8 are needed", 0, None) for horizon in (0, 3)]
 
 
 def test_use_without_a_change_of_price_says_so():
