@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.build import build_all
 from pipelines.ingest import ingest_source
 from pipelines.lake import Lake
 from pipelines.maintenance import MaintenanceReport, _remove_orphans, maintain
 from pipelines.settings import Settings
-from tests.support.lakehouse import call, crashed_ingest, hashes, log, started, unaccounted, warehouse
+from tests.support.lakehouse import build_marts, call, crashed_ingest, hashes, log, started, unaccounted, warehouse
 
 NOTHING = MaintenanceReport()
 AT_ONCE = {"keep_snapshots": timedelta(0), "keep_orphans": timedelta(0)}
@@ -28,7 +27,7 @@ def settings(tmp_path_factory) -> Settings:
     for n in range(3):
         log(folder / f"logs/{n}.jsonl", [*(call(f"c{n}-{k}", at=f"2026-11-{18 + k % 2}T09:00:00Z") for k in range(6)), "{broken"])
         ingest_source(settings, "app", date(2026, 11, 20 + n))
-    build_all(settings)
+    build_marts(settings)
     return settings
 
 
@@ -65,7 +64,7 @@ def test_twice_is_once(settings):
 def test_marts_are_as_they_were_when_built_after_it(settings):
     maintain(settings)
     before = hashes(settings, ["marts.call_cost", "marts.spend_daily", "marts.reconciliation"])
-    build_all(settings)
+    build_marts(settings)
     assert hashes(settings, before) == before
 
 
