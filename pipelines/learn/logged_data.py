@@ -138,7 +138,8 @@ def fit_reward(
 
 
 def estimate_propensity(logged: LoggedData, models: Sequence[BaseEstimator] | None = None, *, folds: int = FOLDS, seed: int = 0) -> LoggedData:
-    """The same decisions with propensities estimated from `context`, marked as estimated; those given before are not looked at.
+    """The same decisions with propensities estimated from `context`, marked as estimated; those given before are not looked at, so for logs
+    that have none, ones will do.
 
     Each of `models` (scikit-learn classifiers with probabilities; default: multinomial logistic regression, which fits policies that lean
     on many features a little, and boosted trees, which fit rules with steps) is cross-fitted by cluster and renormalised over each row's

@@ -34,6 +34,8 @@ NO_INTERVAL = {
     "dm": "its error is the reward model's, which no resampling of the same rows shows: plain intervals cover 13-29 % instead of 95 %",
     "switch_dr": "the part it takes from the reward model has an unknown error, and its threshold was chosen on the same rows",
 }
+NO_INTERVAL_ESTIMATED = "it leans on estimated propensities alone, and their error is not in its spread: intervals covered 79-89 %; see dr"
+"""Of IPS and SNIPS; where the reward model stands behind (DR), errors of either cancel to first order."""
 Method = Literal["skewed", "normal", "bootstrap", "empirical_bernstein"]
 
 
@@ -166,6 +168,8 @@ class OffPolicy:
             return Estimate(name, estimate, None, None, NO_INTERVAL[name])
         if self.logged.cluster_count < 2:
             return Estimate(name, estimate, None, None, "all rows belong to one trace: nothing shows how much traces differ")
+        if self.logged.propensity_kind == "estimated" and any(terms.base is None and sign > 0 for sign, terms in sides):
+            return Estimate(name, estimate, None, None, NO_INTERVAL_ESTIMATED)
         moves = sum(sign * intervals.influence(s) for sign, s in sums)
         error = intervals.standard_error(moves)
         match self.method:

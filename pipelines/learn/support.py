@@ -27,6 +27,7 @@ class Limit:
 
 LIMITS = {
     "effective_sample_size": Limit(200, "below it intervals fall short of their level, and two policies closer than 5 % cannot be told apart"),
+    "effective_sample_size, estimated": Limit(400, "estimated propensities err too, which weights do not show: around 300 DR intervals covered 90 %"),
     "max_weight_share": Limit(0.05, "one trace that carries more than a twentieth of all weight decides the result alone"),
     "min_propensity": Limit(0.01, "a weight above 100 rests on one call in a hundred, and an error of 0.005 in such a propensity doubles it"),
     "low_propensity_weight_share": Limit(0.01, "rows below the smallest propensity may be there while they carry next to no weight"),
@@ -137,8 +138,9 @@ def verdict(found: Diagnostics) -> Verdict:
         refuse("unsupported_share", f"{_percent(found.unsupported_share)} of the target's choices had no chance to be logged")
     if found.unseen_region_share > LIMITS["unseen_region_share"].limit:
         refuse("unseen_region_share", f"{_percent(found.unseen_region_share)} of the target's choices lie in regions where that action was not logged")
-    if found.effective_sample_size < LIMITS["effective_sample_size"].limit:
-        refuse("effective_sample_size", f"the logs tell as much as {found.effective_sample_size:.0f} traces of the target, under {LIMITS['effective_sample_size'].limit:.0f}")
+    needed = "effective_sample_size" if given == "logged" else "effective_sample_size, estimated"
+    if found.effective_sample_size < LIMITS[needed].limit:
+        refuse(needed, f"the logs tell as much as {found.effective_sample_size:.0f} traces of the target, under {LIMITS[needed].limit}")
     if found.max_weight_share > LIMITS["max_weight_share"].limit:
         refuse("max_weight_share", f"one trace carries {_percent(found.max_weight_share)} of the weight")
     if found.low_propensity_weight_share > LIMITS["low_propensity_weight_share"].limit:

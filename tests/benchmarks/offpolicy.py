@@ -263,8 +263,8 @@ def tables(results: pd.DataFrame, truths: dict[str, float]) -> None:
     print("\n95 % intervals, where it did not refuse (coverage and width in %; 'told' is the number of replications that did not refuse)")
     told = results[~results["refused"]].groupby(keys, sort=False)
     shown = pd.DataFrame({"refused %": 100 * groups["refused"].mean(), "median ESS": groups["ess"].median().round(0), "told": told.size()})
-    for e in ("ips", "snips", "dr", "sndr"):
-        shown[f"{e} covers"] = 100 * told[f"{e} covers"].mean()
+    for e in (e for e in ("ips", "snips", "dr", "sndr") if f"{e} covers" in results):
+        shown[f"{e} covers"] = 100 * told[f"{e} covers"].apply(lambda x: x.astype(float).mean())
     shown["dr width"] = 100 * told["dr width"].mean()
     print(shown.round(1).to_string())
     compared = results.dropna(subset=["gain 0% told"]) if "gain 0% told" in results else results[:0]
