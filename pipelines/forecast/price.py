@@ -34,6 +34,8 @@ FEATURES = (
 FEWEST_EVENTS = 25
 """With fewer changes to learn from, an interval has one rate a price list."""
 VALIDATION_MONTHS = 4
+NEEDED_GAIN = 0.02
+"""By so much of its log-loss a mixture has to beat the rate alone on the latest months."""
 RATIOS = (0.1, 0.5, 0.9)
 SHEET = ["feed", "feed_model"]
 
@@ -76,16 +78,15 @@ def panel(past: duckdb.DuckDBPyConnection, origin: datetime) -> Panel:
 class FeedRate:
     """One rate of change a month and price list, on the way to that of all lists: as 60 model-months of it."""
 
-    def fit(self, rows: pd.DataFrame, months: int, happened: np.ndarray) -> FeedRate:
-        self.months, self.all = months, _monthly(happened, months)
-        self.feeds = {
-            feed: (self.all * 60 + _monthly(happened[at], months) * len(at)) / (60 + len(at))
-            for feed, at in rows.reset_index(drop=True).groupby("feed").indices.items()
-        }
-        return self
+    def __init__(self, rows: pd.DataFrame) -> None:
+        told = rows[rows["will_change"].notna()]
+        self.all = _monthly(told["will_change"].to_numpy(), 1)
+        own = told.groupby("feed")["will_change"].agg(["sum", "size"])
+        self.feeds = (own["sum"] + 60 * self.all) / (own["size"] + 60)
 
-    def predict(self, rows: pd.DataFrame) -> np.ndarray:
-        return 1 - (1 - rows["feed"].map(self.feeds).fillna(self.all).to_numpy(dtype=float)) ** self.months
+    def predict(self, rows: pd.DataFrame, months: int) -> np.ndarray:
+        """(n,) probability of a change within some months."""
+        return 1 - (1 - rows["feed"].map(self.feeds).fillna(self.all).to_numpy(dtype=float)) ** months
 
 
 def _monthly(happened: np.ndarray, months: int) -> float:
@@ -94,19 +95,18 @@ def _monthly(happened: np.ndarray, months: int) -> float:
     return float(1 - (1 - share) ** (1 / months))
 
 
-MIXTURES = {"logistic": ("logistic",), "logistic_strong": ("logistic_strong",), "boosting": ("boosting",), "mean": ("logistic", "boosting")}
-"""What may be chosen: learners, alone or as a mean."""
+MIXTURES = {
+    "rate": ("rate",), "rate_logistic": ("rate", "logistic"), "rate_boosting": ("rate", "boosting"),
+    "logistic": ("logistic",), "boosting": ("boosting",), "all": ("rate", "logistic", "boosting"),
+}
+"""What may be chosen: one learner, or the mean of several."""
 
 
 def _learner(name: str):
     if name == "boosting":
         return HistGradientBoostingClassifier(
             learning_rate=0.08, max_iter=40, max_leaf_nodes=6, min_samples_leaf=60, l2_regularization=20, early_stopping=False, random_state=0)
-    return make_pipeline(StandardScaler(), LogisticRegression(C={"logistic": 0.03, "logistic_strong": 0.003}[name], max_iter=500))
-
-
-def _predict(models: list, X: np.ndarray) -> np.ndarray:
-    return np.mean([m.predict_proba(X)[:, 1] for m in models], axis=0)
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=500))
 
 
 def log_loss(p: np.ndarray, happened: np.ndarray) -> np.ndarray:
@@ -117,32 +117,37 @@ def log_loss(p: np.ndarray, happened: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Hazard:
-    """Probability of a change in one interval of lead time given none before, and the name of the learner that gives it."""
+    """Probability of a change in one interval of lead time given none before, as the mean of some learners, and the name of the mixture."""
 
     name: str
-    rate: FeedRate
-    models: list
+    months: int
+    learners: list
 
     @classmethod
     def fit(cls, seen: Panel, start: int, end: int) -> Hazard:
         happened, rows, X = seen.happened(start, end), seen.rows, seen.features
         known = ~np.isnan(happened)
-        rate = FeedRate().fit(rows[known], end - start, happened[known])
         month = rows["month_no"].to_numpy()
-        late = known & (month < end + VALIDATION_MONTHS)
-        early = known & (month >= end + VALIDATION_MONTHS + end)  # their outcomes were known before the first of `late`
         if happened[known].sum() < FEWEST_EVENTS:
-            return cls("rate", rate, [])
-        best = "logistic_strong"
-        if min(happened[early].sum(), happened[late].sum()) >= FEWEST_EVENTS / 5:
-            told = {"rate": FeedRate().fit(rows[early], end - start, happened[early]).predict(rows[late])}
-            base = {name: _predict([_learner(name).fit(X[early], happened[early])], X[late]) for name in ("logistic", "logistic_strong", "boosting")}
-            told |= {name: np.mean([base[part] for part in parts], axis=0) for name, parts in MIXTURES.items()}
-            best = min(told, key=lambda name: log_loss(told[name], happened[late]).mean())
-        return cls(best, rate, [_learner(name).fit(X[known], happened[known]) for name in MIXTURES.get(best, ())])
+            return cls("rate", end - start, [FeedRate(rows)])
+        best = "rate_logistic"
+        late = known & (month < end + VALIDATION_MONTHS)
+        first = end + VALIDATION_MONTHS - 1  # the earliest origin among those
+        early = known & (month >= first + end)  # their outcomes were known by then
+        if min(happened[early].sum(), happened[late].sum()) >= FEWEST_EVENTS / 2:
+            then = rows[month >= first].assign(will_change=lambda r: r["will_change"].where(r["month_no"] > first))
+            told = {"rate": FeedRate(then).predict(rows[late], end - start)}
+            told |= {name: _learner(name).fit(X[early], happened[early]).predict_proba(X[late])[:, 1] for name in ("logistic", "boosting")}
+            loss = {name: log_loss(np.mean([told[part] for part in parts], axis=0), happened[late]).mean() for name, parts in MIXTURES.items()}
+            best = min(loss, key=loss.__getitem__)
+            if loss[best] > (1 - NEEDED_GAIN) * loss["rate"]:
+                best = "rate"
+        fitted = [FeedRate(rows) if part == "rate" else _learner(part).fit(X[known], happened[known]) for part in MIXTURES[best]]
+        return cls(best, end - start, fitted)
 
     def predict(self, at: Panel) -> np.ndarray:
-        return _predict(self.models, at.features) if self.models else self.rate.predict(at.rows)
+        parts = [one.predict(at.rows, self.months) if isinstance(one, FeedRate) else one.predict_proba(at.features)[:, 1] for one in self.learners]
+        return np.mean(parts, axis=0)
 
 
 def forecast(past: duckdb.DuckDBPyConnection, origin: datetime) -> pd.DataFrame:
@@ -159,17 +164,15 @@ def forecast(past: duckdb.DuckDBPyConnection, origin: datetime) -> pd.DataFrame:
     announced = _announced(past, origin)
     sizes = _sizes(seen.rows)
     kept = ["feed", "feed_model", "provider_name", "model_name", "input_usd_per_mtok", "output_usd_per_mtok"]
-    stays, feed_stays, parts, names = np.ones(len(now.rows)), np.ones(len(now.rows)), [], []
-    monthly = FeedRate().fit(seen.rows[seen.rows["will_change"].notna()], 1, told)
+    stays, parts, names = np.ones(len(now.rows)), [], []
+    rate = FeedRate(seen.rows)
     for start, end in INTERVALS:
         with threadpool_limits(1):  # the models are small; threads would wait for each other
             hazard = Hazard.fit(seen, start, end)
         names.append(hazard.name)
         stays = stays * (1 - hazard.predict(now))
-        monthly.months = end
-        feed_stays = 1 - monthly.predict(now.rows)
         part = now.rows[kept].assign(
-            origin_at=origin, horizon_months=end, change_probability_share=1 - stays, feed_probability_share=feed_stays,
+            origin_at=origin, horizon_months=end, change_probability_share=1 - stays, feed_probability_share=rate.predict(now.rows, end),
             constant_probability_share=1 - (1 - constant) ** end, learner="+".join(dict.fromkeys(names)),
         ).merge(sizes, on="feed", how="left")
         until = pd.Timestamp(origin) + pd.DateOffset(months=end)
