@@ -44,7 +44,7 @@ def weekly(y: np.ndarray, season: int) -> np.ndarray:
     if seasons < 2:
         return np.ones((S, season))
     recent = y[:, T - seasons * season:].reshape(S, seasons, season)
-    level = np.nanmean(np.where(np.isnan(recent), np.nan, recent), axis=2, keepdims=True) if not np.isnan(recent).all() else np.zeros((S, seasons, 1))
+    level = np.nan_to_num(recent).mean(axis=2, keepdims=True)  # seasons with a gap are left out below
     ok = ~np.isnan(recent).any(axis=2, keepdims=True) & (level > 0)
     share = np.where(ok, recent / np.where(ok, level, 1), 0)
     count = ok.sum(axis=1)
@@ -135,12 +135,12 @@ def _scaled(x: np.ndarray, end: int, lags: int) -> tuple[np.ndarray, np.ndarray]
 
 def ridge(y: np.ndarray, season: int, steps: int) -> np.ndarray:
     """One ridge regression of all series on their last four seasons (two where a season is long), every step at once, held level later."""
-    S, T = y.shape
+    T = y.shape[1]
     lags = _lags(season)
     direct = min(steps, lags, max(1, T - lags - 1))
     factors = weekly(y, season)
     x = y / np.maximum(_behind(factors, T), 0.05)
-    ends = [end for end in range(T - direct, lags - 1, -max(1, direct // 2))][:12]
+    ends = range(T - direct, lags - 1, -max(1, direct // 2))[:12]
     rows, targets = [], []
     for end in ends:
         part, scale = _scaled(x, end, lags)
@@ -171,7 +171,7 @@ def boosting(y: np.ndarray, season: int, steps: int) -> np.ndarray:
     x = y / np.maximum(_behind(factors, T), 0.05)
     leads = np.unique(np.linspace(1, direct, min(direct, 7)).astype(int))
     rows, targets = [], []
-    for end in [end for end in range(T - direct, lags - 1, -direct)][:6]:
+    for end in range(T - direct, lags - 1, -direct)[:6]:
         part, scale = _scaled(x, end, lags)
         figures = _figures(part, season)
         for lead in leads:

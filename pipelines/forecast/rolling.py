@@ -11,6 +11,7 @@ level moves with what was covered); Hyndman & Koehler 2006 (MASE); Diebold & Mar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import stats
@@ -47,7 +48,7 @@ def run(values: np.ndarray, origins: list[int], season: int, steps: int, first_s
     `values` is S×T, NaN where unknown or not yet begun. Targets beyond T are unknown, which is right for the last origin.
     """
     at = np.asarray(origins)
-    S, T = values.shape
+    S = len(values)
     told = [methods.all_points(values[:, :o], season, steps) for o in at]
     candidates = {name: np.stack([one[name] for one in told]) for name in told[0]}
     padded = np.hstack([values, np.full((S, steps), np.nan)])
@@ -120,7 +121,7 @@ def _chosen(candidates: dict[str, np.ndarray], seen: np.ndarray, scale: np.ndarr
 def bands(steps: int) -> list[tuple[int, int]]:
     """Bands of lead time as (first, end) columns of a forecast of that many steps."""
     edges = [0, *[lead for lead in LEADS if lead < steps], steps]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def calibrate(points: np.ndarray, seen: np.ndarray, scale: np.ndarray, at: np.ndarray, steps: int, first_shown: int = 0) -> np.ndarray:
@@ -219,7 +220,9 @@ def scored(told: Told, values: np.ndarray, season: int, first_shown: int) -> lis
         naive_points = _pick(told.candidates, told.best_naive)
         contenders = {**told.candidates, "shipped": told.points, "best_naive": naive_points}
         crps = {"shipped": pinball(y, told.quantiles[shown, :, first:end]), "best_naive": pinball(y, told.naive_quantiles[shown, :, first:end])}
-        loss = {n: np.array([np.nanmean(c[p] / np.where(level > 0, level, np.nan)[:, None]) if known[p].any() else np.nan for p in range(c.shape[0])]) for n, c in crps.items()}
+        counted = known & alive[None, :, None]
+        in_units = np.where(counted, 1 / np.where(alive, level, 1)[None, :, None], 0)
+        loss = {n: np.where(counted.any(axis=(1, 2)), (np.nan_to_num(c) * in_units).sum(axis=(1, 2)) / np.maximum(counted.sum(axis=(1, 2)), 1), np.nan) for n, c in crps.items()}
         both = ~np.isnan(loss["shipped"])
         statistic, p_value = diebold_mariano(loss["shipped"][both], loss["best_naive"][both])
         for name, all_points in contenders.items():
@@ -233,12 +236,11 @@ def scored(told: Told, values: np.ndarray, season: int, first_shown: int) -> lis
             if name in crps:
                 quantiles = (told.quantiles if name == "shipped" else told.naive_quantiles)[shown, :, first:end]
                 by_series = np.where(known, crps[name], 0).sum(axis=(0, 2))[alive] / np.maximum(known.sum(axis=(0, 2))[alive], 1) / level[alive]
-                row |= {"scrps": float(np.median(by_series)), "dm_statistic": statistic if name == "shipped" else None, "dm_p_share": p_value if name == "shipped" else None}
-                counted = known & alive[None, :, None]
+                row |= {"scrps": float(np.median(by_series)) if len(by_series) else None, "dm_statistic": statistic if name == "shipped" else None, "dm_p_share": p_value if name == "shipped" else None}
                 for n, interval in enumerate(reversed(LEVELS)):
                     low, high = quantiles[..., n], quantiles[..., -1 - n]
                     tag = round(interval * 100)
-                    row[f"coverage_{tag}_share"] = float(((y >= low - 1e-9) & (y <= high + 1e-9))[counted].mean())
-                    row[f"width_{tag}_share"] = float(((high - low) / np.where(level > 0, level, 1)[None, :, None])[counted].mean())
+                    row[f"coverage_{tag}_share"] = float(((y >= low - 1e-9) & (y <= high + 1e-9))[counted].mean()) if counted.any() else None
+                    row[f"width_{tag}_share"] = float(((high - low) / np.where(level > 0, level, 1)[None, :, None])[counted].mean()) if counted.any() else None
             found.append(row)
     return found
