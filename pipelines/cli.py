@@ -328,8 +328,9 @@ def forecast_price(at: Origin = None) -> None:
         console.print("no listed model has a price to forecast", highlight=False)
         return
     likeliest = rows[rows["horizon_months"] == 3].nlargest(20, "change_probability_share")
-    shown = ["feed", "feed_model", "change_probability_share", "constant_probability_share", "increase_share", "is_announced", "learner"]
-    console.print(table_of(shown, likeliest[shown].round(4).itertuples(index=False, name=None), "Within 3 months; the point forecast is no change unless announced"))
+    shown = {"feed": "feed", "feed_model": "model", "change_probability_share": "change", "feed_probability_share": "list", "constant_probability_share": "all lists", "increase_share": "rise", "is_announced": "announced"}
+    told = list(likeliest[list(shown)].round(3).itertuples(index=False, name=None))
+    console.print(table_of(list(shown.values()), told, "Probability of a change within 3 months, of this list's models, of all; the point forecast is no change unless announced"))
 
 
 @forecasts.command("capability")
@@ -347,8 +348,11 @@ def forecast_capability(
     rows = rows[rows["capability_model"] == model] if not rows.empty else rows
     if rows.empty:
         raise NotConfigured(f"there is no price of the capability of {model!r}; flywheel sql \"select distinct capability_model from forecasts.capability_price\"")
-    shown = ["source", "scale", "seller_scope", "horizon_months", "price_usd_per_mtok", "price_q05_usd_per_mtok", "price_q50_usd_per_mtok", "price_q95_usd_per_mtok", "yearly_factor", "half_life_days"]
-    console.print(table_of(shown, rows[shown].round(6).itertuples(index=False, name=None), f"As capable as {model}"))
+    shown = {
+        "scale": "scale", "seller_scope": "sellers", "horizon_months": "months", "price_usd_per_mtok": "now", "price_q05_usd_per_mtok": "from", "price_q50_usd_per_mtok": "median",
+        "price_q95_usd_per_mtok": "to", "yearly_factor": "times a year", "half_life_days": "half-life, days"}
+    told = list(rows[list(shown)].round(4).itertuples(index=False, name=None))
+    console.print(table_of(list(shown.values()), told, f"USD per million tokens to be as capable as {model}, 90 % interval"))
     if under is not None:
         for key, part in rows.groupby(["source", "scale", "seller_scope"]):
             days = passes(part, under)
