@@ -351,7 +351,7 @@ def forecast_capability(
     shown = {
         "scale": "scale", "seller_scope": "sellers", "horizon_months": "months", "price_usd_per_mtok": "now", "price_q05_usd_per_mtok": "from", "price_q50_usd_per_mtok": "median",
         "price_q95_usd_per_mtok": "to", "yearly_factor": "times a year", "half_life_days": "half-life, days"}
-    told = list(rows[list(shown)].round(4).itertuples(index=False, name=None))
+    told = [tuple(None if v != v else v for v in row) for row in rows[list(shown)].round(4).itertuples(index=False, name=None)]
     console.print(table_of(list(shown.values()), told, f"USD per million tokens to be as capable as {model}, 90 % interval"))
     if under is not None:
         for key, part in rows.groupby(["source", "scale", "seller_scope"]):
@@ -383,7 +383,7 @@ def forecast_spend(
     if budget is not None:
         console.print(str(found.budget(budget)), highlight=False, soft_wrap=True)
     if plot is not None:
-        for path in fan.draw_total(found, rows[rows["level"] == "total"], plot):
+        for path in fan.draw_total(found, rows, plot):
             console.print(str(path), highlight=False, soft_wrap=True)
 
 

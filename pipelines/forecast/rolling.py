@@ -23,7 +23,7 @@ QUANTILES = (0.025, 0.05, 0.1, 0.5, 0.9, 0.95, 0.975)
 LEADS = (1, 7, 28, 91, 182, 366)
 """Last steps of the bands of lead time in which errors are pooled."""
 NEEDED_GAIN = 0.02
-PACE = 0.05
+PACE = 0.2
 """How far a level moves on all that was missed or covered at one origin (Gibbs & Candès' gamma)."""
 FEWEST_ERRORS = 40
 
@@ -129,7 +129,7 @@ def calibrate(points: np.ndarray, seen: np.ndarray, scale: np.ndarray, at: np.nd
 
     Errors are in units of the series' scale and of how far its own errors run above all series' (drawn to 1 as by 30 errors), pooled by band
     of lead time. Each level moves with the share missed so far. A band without enough errors takes those of the one before, wider by
-    the root of the lead.
+    the root of the lead; the first takes those of all bands, or where there are none 2.5 units either way.
     """
     P, S, H = points.shape
     error = (seen - points) / scale[:, :, None]
@@ -155,7 +155,8 @@ def calibrate(points: np.ndarray, seen: np.ndarray, scale: np.ndarray, at: np.nd
             errors = (past / factor[None, :, None])[known]
             if len(errors) < FEWEST_ERRORS:
                 if before is None:
-                    errors, factor = np.linspace(-2.5, 2.5, 101), np.ones(S)
+                    every = error[:p][np.broadcast_to(resolved[:, None, :], error[:p].shape) & ~np.isnan(error[:p])]
+                    errors, factor = every if len(every) >= FEWEST_ERRORS else np.linspace(-2.5, 2.5, 101), np.ones(S)
                 else:
                     errors, factor = before[0] * np.sqrt((first + end) / (parts[band - 1][0] + parts[band - 1][1])), before[1]
             before = errors, factor
@@ -175,7 +176,7 @@ def _move(alpha: dict[tuple[int, float], float], band: int, seen: np.ndarray, qu
         return
     for n, level in enumerate(reversed(LEVELS)):
         missed = ((seen < quantiles[..., n]) | (seen > quantiles[..., -1 - n]))[known].mean()
-        alpha[band, level] += PACE * ((1 - level) - missed) * 4
+        alpha[band, level] += PACE * ((1 - level) - missed)
 
 
 def pinball(seen: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
