@@ -128,8 +128,8 @@ def calibrate(points: np.ndarray, seen: np.ndarray, scale: np.ndarray, at: np.nd
     """P×S×H×7 quantiles around points, from the errors of earlier origins that are known at each.
 
     Errors are in units of the series' scale and of how far its own errors run above all series' (drawn to 1 as by 30 errors), pooled by band
-    of lead time. Each level moves with the share missed so far. A band without enough errors takes those of the one before, wider by
-    the root of the lead; the first takes those of all bands, or where there are none 2.5 units either way.
+    of lead time. Each level moves with the share missed so far. A band with too few errors takes those of all
+    bands; one with none those of the band before, wider by the root of the lead; without any, intervals are 2.5 units either way.
     """
     P, S, H = points.shape
     error = (seen - points) / scale[:, :, None]
@@ -154,9 +154,11 @@ def calibrate(points: np.ndarray, seen: np.ndarray, scale: np.ndarray, at: np.nd
             factor = (size.sum(axis=(0, 2)) / max(pooled, 1e-12) + 30) / (count + 30) if pooled > 0 else np.ones(S)
             errors = (past / factor[None, :, None])[known]
             if len(errors) < FEWEST_ERRORS:
-                if before is None:
-                    every = error[:p][np.broadcast_to(resolved[:, None, :], error[:p].shape) & ~np.isnan(error[:p])]
-                    errors, factor = every if len(every) >= FEWEST_ERRORS else np.linspace(-2.5, 2.5, 101), np.ones(S)
+                every = error[:p][np.broadcast_to(resolved[:, None, :], error[:p].shape) & ~np.isnan(error[:p])]
+                if len(every) >= FEWEST_ERRORS and (before is None or resolved[:, first:end].any()):
+                    errors, factor = every, np.ones(S)
+                elif before is None:
+                    errors, factor = np.linspace(-2.5, 2.5, 101), np.ones(S)
                 else:
                     errors, factor = before[0] * np.sqrt((first + end) / (parts[band - 1][0] + parts[band - 1][1])), before[1]
             before = errors, factor
