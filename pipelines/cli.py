@@ -311,6 +311,81 @@ def routing_rollback() -> None:
     console.print(f"policy {rollback(Settings.load())} is in force again", highlight=False)
 
 
+forecasts = typer.Typer(help="Forecasts of prices and spend, with intervals checked against the past.", no_args_is_help=True)
+app.add_typer(forecasts, name="forecast")
+Origin = Annotated[datetime | None, typer.Option("--at", formats=["%Y-%m-%d"], help="Forecast with what was known then; default: all that is known")]
+
+
+@forecasts.command("price")
+def forecast_price(at: Origin = None) -> None:
+    """How likely each listed model changes its price in 1, 3, 6 and 12 months; the twenty likeliest are shown."""
+    from pipelines.answer import table_of
+    from pipelines.forecast.tables import forecast_price
+
+    rows = forecast_price(Settings.load(), at)
+    if rows.empty:
+        console.print("no listed model has a price to forecast", highlight=False)
+        return
+    likeliest = rows[rows["horizon_months"] == 3].nlargest(20, "change_probability_share")
+    shown = {"feed": "feed", "feed_model": "model", "change_probability_share": "change", "feed_probability_share": "list", "constant_probability_share": "all lists", "increase_share": "rise", "is_announced": "announced"}
+    told = list(likeliest[list(shown)].round(3).itertuples(index=False, name=None))
+    console.print(table_of(list(shown.values()), told, "Probability of a change within 3 months, of this list's models, of all; the point forecast is no change unless announced"))
+
+
+@forecasts.command("capability")
+def forecast_capability(
+    model: Annotated[str, typer.Argument(help="Model whose capability is asked for, for example gpt-4-0314")],
+    under: Annotated[float | None, typer.Option(help="USD per million tokens (3:1): when will it cost no more?")] = None,
+    at: Origin = None,
+) -> None:
+    """What a capability will cost, and when it passes a given price."""
+    from pipelines.answer import table_of
+    from pipelines.forecast.capability import passes
+    from pipelines.forecast.tables import forecast_capability
+
+    rows = forecast_capability(Settings.load(), at)
+    rows = rows[rows["capability_model"] == model] if not rows.empty else rows
+    if rows.empty:
+        raise NotConfigured(f"there is no price of the capability of {model!r}; flywheel sql \"select distinct capability_model from forecasts.capability_price\"")
+    shown = {
+        "scale": "scale", "seller_scope": "sellers", "horizon_months": "months", "price_usd_per_mtok": "now", "price_q05_usd_per_mtok": "from", "price_q50_usd_per_mtok": "median",
+        "price_q95_usd_per_mtok": "to", "yearly_factor": "times a year", "half_life_days": "half-life, days"}
+    told = [tuple(None if v != v else v for v in row) for row in rows[list(shown)].round(4).itertuples(index=False, name=None)]
+    console.print(table_of(list(shown.values()), told, f"USD per million tokens to be as capable as {model}, 90 % interval"))
+    if under is not None:
+        for key, part in rows.groupby(["source", "scale", "seller_scope"]):
+            days = passes(part, under)
+            console.print(f"{' '.join(key)}: at or under ${under:g} " + ", ".join(f"{word.removesuffix('_day')} {day or 'not within 12 months'}" for word, day in days.items()), highlight=False)
+
+
+@forecasts.command("spend")
+def forecast_spend(
+    days: Annotated[int, typer.Option(min=1, max=366, help="Days ahead")] = 91,
+    what_if: Annotated[list[str] | None, typer.Option("--what-if", help="'price(anthropic) * 0.5' or 'volume(chat) * 1.2'; may be given several times")] = None,
+    budget: Annotated[float | None, typer.Option(min=0, help="USD of this month: how likely is it exceeded, and when?")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the total as <path>.png and <path>.html")] = None,
+    at: Origin = None,
+) -> None:
+    """What inference will cost a day, by tenant, workload and model, and in all."""
+    from pipelines.forecast import fan
+    from pipelines.forecast.spend import what_if as read_change
+    from pipelines.forecast.tables import forecast_spend
+
+    changes = [read_change(text) for text in what_if or []]
+    found = forecast_spend(Settings.load(), at and at.date(), days)
+    rows = found.rows(changes)
+    cost = float(rows.loc[rows["level"] == "part", "forecast_usd"].astype(float).sum())
+    plain = float(found.total.points[-1, 0].sum())
+    console.print(f"{found.series.end} and {days} days on: ${plain:,.2f} expected" + (f"; {' and '.join(what_if)}: ${cost:,.2f} ({cost - plain:+,.2f}), volumes otherwise as they are" if what_if else ""), highlight=False, soft_wrap=True)
+    methods = rows.loc[rows["level"] == "part"].groupby("method")["usage_day"].size() / days
+    console.print("forecast by " + ", ".join(f"{name} ({count:.0f} parts)" for name, count in methods.sort_values(ascending=False).items()), highlight=False)
+    if budget is not None:
+        console.print(str(found.budget(budget)), highlight=False, soft_wrap=True)
+    if plot is not None:
+        for path in fan.draw_total(found, rows, plot):
+            console.print(str(path), highlight=False, soft_wrap=True)
+
+
 @app.command()
 def docs() -> None:
     """Build Great Expectations' Data Docs of the latest audits and say where they are."""

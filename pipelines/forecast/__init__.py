@@ -1,0 +1,1 @@
+"""Forecasts of list prices, of the price of capability and of spend, each with its record against the past."""

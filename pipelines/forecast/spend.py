@@ -1,0 +1,180 @@
+"""What will inference cost? Daily list cost of every tenant, workload and model, forecast together and added up.
+
+The parts are forecast by `pipelines.forecast.rolling`; the total is their exact sum (bottom-up), and its intervals come from what the same sum
+missed at earlier origins, as errors of parts that move together do not cancel. A day on which nobody called at all is a gap of the
+logs and unknown; a day on which only this part did not call is a zero.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import duckdb
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from pipelines.errors import NotConfigured, StopTheLine
+from pipelines.forecast import rolling
+
+KEY = ["tenant", "workload", "provider_name", "model_name"]
+SEASON, STRIDE, ORIGINS = 7, 7, 24
+QUANTILE_COLUMNS = [f"forecast_q{text}_usd" for text in ("025", "05", "10", "50", "90", "95", "975")]
+
+
+@dataclass(frozen=True)
+class Series:
+    """Daily list cost in USD: `values` is a row a part of `keys` and a column a day from `first_day`; NaN is unknown or not begun."""
+
+    keys: pd.DataFrame
+    values: np.ndarray
+    first_day: date
+
+    @property
+    def end(self) -> date:
+        """The day after the last."""
+        return self.first_day + timedelta(days=self.values.shape[1])
+
+
+def read(con: duckdb.DuckDBPyConnection, until: date | None = None) -> Series:
+    """Series from marts.usage_daily, days before `until`. Raises `StopTheLine` where there is no day of a known cost."""
+    rows = con.execute(
+        """select usage_day, tenant, workload, provider_name, model_name, cast(sum(list_cost_usd) as double) as cost_usd, sum(call_count) as call_count
+        from marts.usage_daily where $until is null or usage_day < $until group by all having cost_usd is not null""", {"until": until}).df()
+    if rows.empty:
+        raise StopTheLine("there is no day of a known cost to forecast from; see: flywheel sql \"select * from marts.usage_daily\"")
+    day = pd.to_datetime(rows["usage_day"])
+    first, last = day.min(), day.max()
+    found = rows.assign(day_no=(day - first).dt.days).groupby(KEY, dropna=False)
+    keys = found.size().reset_index()[KEY]
+    values = np.zeros((len(keys), (last - first).days + 1))
+    values[found.ngroup().to_numpy(), (day - first).dt.days.to_numpy()] = rows["cost_usd"].to_numpy()
+    began = (values > 0).argmax(axis=1)
+    values[np.arange(values.shape[1]) < began[:, None]] = np.nan
+    values[:, ~np.isin(np.arange(values.shape[1]), (day - first).dt.days)] = np.nan
+    return Series(keys, values, first.date())
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A forecast at `origin` (the first day that is forecast): parts, total, and the record of both over earlier origins."""
+
+    series: Series
+    told: rolling.Told
+    total: rolling.Told
+    total_values: np.ndarray
+    first_shown: int
+    days: int
+
+    def rows(self, changes: list[Change] | None = None) -> pd.DataFrame:
+        """Rows of forecasts.spend; the total's point is left for the sum. `changes` are what-ifs, applied to points and quantiles alike."""
+        S, origin = len(self.series.keys), self.series.end
+        times = np.prod([c.times(self.series.keys) for c in changes or []], axis=0) if changes else np.ones(S)
+        days = [origin + timedelta(days=n) for n in range(self.days)]
+        points, quantiles = self.told.points[-1] * times[:, None], self.told.quantiles[-1] * times[:, None, None]
+        method, naive = self.told.shipped[-1], self.told.shipped[-1] == self.told.best_naive[-1]
+        parts = self.series.keys.loc[self.series.keys.index.repeat(self.days)].reset_index(drop=True).assign(
+            level="part", usage_day=days * S, forecast_usd=np.round(points, 12).ravel(), method=method.repeat(self.days), is_naive=naive.repeat(self.days))
+        parts[QUANTILE_COLUMNS] = quantiles.reshape(-1, len(QUANTILE_COLUMNS))
+        before = self.total.points[-1, 0]
+        ratio = np.where(before > 0, points.sum(axis=0) / np.where(before > 0, before, 1), 1)
+        total = pd.DataFrame({"level": "total", "usage_day": days, "forecast_usd": None, "method": "sum", "is_naive": bool(naive.all())})
+        total[QUANTILE_COLUMNS] = self.total.quantiles[-1, 0] * ratio[:, None]
+        return pd.concat([parts, total], ignore_index=True).assign(origin_at=datetime.combine(origin, datetime.min.time()))
+
+    def record(self) -> pd.DataFrame:
+        """Rows of forecasts.backtest: how earlier origins did; empty where there is no history to tell from."""
+        at = {"origin_at": datetime.combine(self.series.end, datetime.min.time())}
+        found = []
+        for level, told, values in (("part", self.told, self.series.values), ("total", self.total, self.total_values)):
+            kept = {"shipped", "best_naive"} if level == "total" else None
+            found += [row | at | {"level": level} for row in rolling.scored(told, values, SEASON, self.first_shown) if kept is None or row["method"] in kept]
+        return pd.DataFrame(found)
+
+    def budget(self, usd: float) -> Budget:
+        """How likely the month of the first forecast day ends above a budget, and on which day it is expected to be passed."""
+        origin = self.series.end
+        month_end = (pd.Timestamp(origin) + pd.offsets.MonthBegin(1)).date()
+        left = min((month_end - origin).days, self.days)
+        spent = float(np.nansum(self.total_values[0, self.total_values.shape[1] - (origin.day - 1):])) if origin.day > 1 else 0.0
+        points = self.total.points[-1, 0, :left]
+        missed = []
+        for p, o in enumerate(self.told.origins[:-1]):
+            came = self.total_values[0, o:o + left]
+            if p and len(came) == left and not np.isnan(came).any():
+                missed.append((came.sum() - self.total.points[p, 0, :left].sum()) / self.total.scale[p, 0])
+        ahead = spent + points.sum()
+        chance = None
+        if len(missed) >= 5:
+            spread = np.std(missed, ddof=1) * np.sqrt(1 + 1 / len(missed)) * self.total.scale[-1, 0]
+            chance = float(stats.t.sf((usd - ahead - np.mean(missed) * self.total.scale[-1, 0]) / max(spread, 1e-12), len(missed) - 1))
+        over = np.flatnonzero(spent + np.cumsum(points) > usd)
+        return Budget(usd, spent, float(ahead), chance, origin + timedelta(days=int(over[0])) if len(over) else None, origin + timedelta(days=left))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A month against its budget; `probability_share` is None where fewer than five earlier origins tell how far off such sums are."""
+
+    budget_usd: float
+    spent_usd: float
+    expected_usd: float
+    probability_share: float | None
+    passed_day: date | None
+    until_day: date
+
+    def __str__(self) -> str:
+        chance = "not known, as the history is too short" if self.probability_share is None else f"{self.probability_share:.0%}"
+        when = f"expected to be passed on {self.passed_day}" if self.passed_day else "not expected to be passed"
+        return f"budget ${self.budget_usd:,.2f} until {self.until_day}: ${self.spent_usd:,.2f} spent, ${self.expected_usd:,.2f} expected; probability of exceeding it {chance}; {when}"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A what-if: a factor on the cost of all parts with a name."""
+
+    what: str
+    name: str
+    factor: float
+
+    def times(self, keys: pd.DataFrame) -> np.ndarray:
+        """(S,) the factor of each part. Raises `NotConfigured` where no part has the name."""
+        columns = ["provider_name", "model_name"] if self.what == "price" else KEY
+        hit = np.ones(len(keys), dtype=bool) if self.name == "*" else (keys[columns] == self.name).any(axis=1).to_numpy()
+        if not hit.any():
+            names = sorted({n for c in columns for n in keys[c].dropna()})
+            raise NotConfigured(f"--what-if {self.what}({self.name}): nothing has that name; there are: {', '.join(names)}")
+        return np.where(hit, self.factor, 1.0)
+
+
+def what_if(text: str) -> Change:
+    """`price(anthropic) * 0.5` (provider or model) or `volume(chat) * 1.2` (tenant, workload, provider or model); `*` means all.
+
+    A change of price leaves volumes as they are. Raises `NotConfigured` for anything else.
+    """
+    match = re.fullmatch(r"\s*(price|volume)\(\s*([^()]+?)\s*\)\s*\*\s*(\d+(?:\.\d+)?)\s*", text)
+    if not match:
+        raise NotConfigured(f"--what-if {text!r} is not understood; write 'price(anthropic) * 0.5' or 'volume(chat) * 1.2'")
+    return Change(match[1], match[2], float(match[3]))
+
+
+def forecast(series: Series, days: int = 91) -> Forecast:
+    """Forecast every part and the total, from the end of the series; earlier weeks are the origins that decide and calibrate.
+
+    With less than three weeks there are none: the naive is given, with intervals of two and a half changes either way.
+    """
+    T = series.values.shape[1]
+    origins = [o for o in range(T - ORIGINS * STRIDE, T, STRIDE) if o >= 2 * SEASON] + [T]
+    first_shown = max(0, len(origins) - 1 - 12)
+    told = rolling.run(series.values, origins, SEASON, days, first_shown)
+    known = ~np.isnan(series.values).all(axis=0)
+    values = np.where(known, np.nansum(series.values, axis=0), np.nan)[None, :]
+    total = rolling.run(values, origins, SEASON, days, first_shown)
+    points = np.nansum(told.points, axis=1)[:, None, :]
+    padded = np.hstack([values, np.full((1, days), np.nan)])
+    seen = np.stack([padded[:, o:o + days] for o in origins])
+    quantiles = rolling.calibrate(points, seen, total.scale, np.asarray(origins), days, first_shown)
+    total = rolling.Told(total.origins, total.candidates, total.shipped, points, total.best_naive, quantiles, total.naive_quantiles, total.scale)
+    return Forecast(series, told, total, values, first_shown, days)

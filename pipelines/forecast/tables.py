@@ -1,0 +1,98 @@
+"""Forecasts from the warehouse into tables. A run is a function of what was known at its origin; the same origin twice leaves one forecast."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import date, datetime
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+
+from pipelines import gate
+from pipelines.contracts import contract
+from pipelines.engine import connect, parquet_list, write
+from pipelines.errors import NotConfigured
+from pipelines.forecast import capability, price, spend
+from pipelines.forecast.as_known import book_as_known
+from pipelines.lake import Lake, Snapshot, storage
+from pipelines.settings import Settings
+
+
+@storage("forecast price")
+def forecast_price(settings: Settings, origin: datetime | None = None) -> pd.DataFrame:
+    """Fill forecasts.price_change at an origin (default: the latest snapshot of any feed) and return its rows."""
+    lake = Lake(settings)
+    with connect(settings) as con:
+        origin = _quotes(lake, con, origin)
+        with book_as_known(con, origin) as past:
+            rows = price.forecast(past, origin)
+    if not rows.empty:
+        _replace(settings, lake, "forecasts.price_change", rows, origin)
+    return rows
+
+
+@storage("forecast capability")
+def forecast_capability(settings: Settings, origin: datetime | None = None) -> pd.DataFrame:
+    """Fill forecasts.capability_price at an origin (default: the latest snapshot of any feed) and return its rows."""
+    lake = Lake(settings)
+    if not lake.exists("core.capability"):
+        raise NotConfigured("no leaderboard has been brought in, so capability is not known; flywheel capabilities does it")
+    with connect(settings) as con:
+        origin = _quotes(lake, con, origin)
+        lake.attach(con, "core.capability")
+        with book_as_known(con, origin) as past:
+            rows = capability.forecast(capability.history(past, origin), origin)
+    if not rows.empty:
+        _replace(settings, lake, "forecasts.capability_price", rows, origin)
+    return rows
+
+
+@storage("forecast spend")
+def forecast_spend(settings: Settings, until: date | None = None, days: int = 91) -> spend.Forecast:
+    """Fill forecasts.spend and forecasts.backtest from the days before `until` (default: all there are) and return the forecast."""
+    lake = Lake(settings)
+    if not lake.exists("marts.usage_daily"):
+        raise NotConfigured("marts.usage_daily is not built yet; flywheel build makes it")
+    with connect(settings) as con:
+        lake.attach(con, "marts.usage_daily")
+        found = spend.forecast(spend.read(con, until), days)
+    origin = datetime.combine(found.series.end, datetime.min.time())
+    _replace(settings, lake, "forecasts.spend", found.rows(), origin)
+    record = found.record()
+    if not record.empty:
+        _replace(settings, lake, "forecasts.backtest", record, origin)
+    return found
+
+
+def _quotes(lake: Lake, con: duckdb.DuckDBPyConnection, origin: datetime | None) -> datetime:
+    lake.attach(con, "core.price_quote")
+    last = con.execute("select max(quoted_at) from core.price_quote").fetchall()[0][0]
+    if last is None:
+        raise NotConfigured("no price list has been brought in; flywheel prices does it")
+    return origin or last
+
+
+def _replace(settings: Settings, lake: Lake, name: str, rows: pd.DataFrame, origin: datetime) -> None:
+    """Put a forecast in place of the one of the same origin; what breaks a promise is not committed."""
+    promised = contract(name)
+    given = [column for column in promised.names if column in rows.columns]
+
+    def attempt(seen: Snapshot) -> None:
+        path = settings.scratch / f"{uuid.uuid4().hex}.parquet"
+        with connect(settings) as con:
+            con.register("fresh", pa.Table.from_pandas(rows[given], preserve_index=False))
+            typed = ", ".join(promised.typed(given))
+            select = f"select {typed} from fresh"
+            if name == "forecasts.spend":
+                # The whole is the exact sum of its parts.
+                select = f"""select * replace (coalesce(forecast_usd, sum(forecast_usd) over (partition by usage_day)) as forecast_usd) from ({select})"""
+            if seen.files:
+                select += f" union all by name select * from {parquet_list(e.path for e in seen.files)} where origin_at <> timestamp '{origin}'"
+            write(con, path, f"select * from ({select}) order by all")
+        gate.audit(settings, promised, [str(path)], batch=f"{origin}")
+        lake.commit(seen, [lake.upload(path, name)], seen.files)
+
+    settings.scratch.mkdir(parents=True, exist_ok=True)
+    lake.settle(name, attempt)
+    lake.publish_views()

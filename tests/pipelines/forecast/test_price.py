@@ -1,0 +1,102 @@
+"""Price forecasts: nothing later than the origin is seen, slips of the unit move nothing, what is announced is certain."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.forecast import capability, price
+from pipelines.forecast.as_known import book_as_known
+from tests.support.pricebook import book, build
+
+ORIGIN = datetime(2025, 9, 15)
+
+
+def lists(spoilt: bool = False) -> str:
+    """Ten months of three models at two sellers; dear halves in March and May. `spoilt`: other prices after the origin."""
+    lines = []
+    for month in range(1, 13):
+        day = f"2025-{month:02}-10"
+        dear = 8 / 2 ** ((month > 3) + (month > 5))
+        if spoilt and month > 9:
+            dear *= 3
+        lines += [f"{day} {feed} {model} input_uncached={usd} output_text={4 * usd}" for feed in ("litellm", "openrouter") for model, usd in (("gpt-4", dear), ("gpt-4o-mini", 0.15), ("claude-3-haiku", 0.25))]
+    return "\n".join(lines)
+
+
+@pytest.fixture(scope="module")
+def con():
+    return book(lists())
+
+
+def told(con) -> pd.DataFrame:
+    with book_as_known(con, ORIGIN) as past:
+        return price.forecast(past, ORIGIN)
+
+
+def test_every_listed_model_has_every_horizon_and_chances_rise_with_it(con) -> None:
+    rows = told(con)
+    assert len(rows) == 2 * 3 * 4
+    chances = rows.pivot_table(index=["feed", "feed_model"], columns="horizon_months", values="change_probability_share").to_numpy()
+    assert (np.diff(chances, axis=1) > 0).all() and (chances > 0).all() and (chances < 1).all()
+    gpt4 = rows[(rows["feed_model"] == "gpt-4") & (rows["horizon_months"] == 1)]
+    assert gpt4["forecast_input_usd_per_mtok"].tolist() == [2.0, 2.0] and not gpt4["is_announced"].any()
+
+
+def test_what_comes_after_the_origin_changes_nothing(con) -> None:
+    pd.testing.assert_frame_equal(told(con), told(book(lists(spoilt=True))))
+
+
+def test_a_slip_of_the_unit_moves_no_forecast(con) -> None:
+    slipped = lists().replace("2025-09-10 litellm claude-3-haiku input_uncached=0.25 output_text=1.0", "2025-09-10 litellm claude-3-haiku input_uncached=250 output_text=1000")
+    assert slipped != lists()
+    pd.testing.assert_frame_equal(told(con), told(book(slipped)))
+
+
+def test_an_announced_price_is_certain() -> None:
+    con = book(lists())
+    for usd, word, to in ((0.25, "null", "timestamp '2025-11-01'"), (0.5, "timestamp '2025-11-01'", "null")):
+        con.execute(f"""insert into staging.price by name select * replace (timestamp '1970-01-01' as valid_from) from (
+            select 'genai' as feed, 'genai/2025-09-10' as landing_file, 'haiku' as feed_model, 'anthropic' as provider_alias, 'standard' as service_tier, unnest(['input_uncached', 'output_text'])
+            as token_class, 0 as context_above_tokens, 'token' as unit, {usd} / 1e6 as price_usd_per_unit, cast({word} as timestamp) as valid_from, cast({to} as timestamp) as valid_to)
+            where {word} is null union all by name select 'genai' as feed, 'genai/2025-09-10' as landing_file, 'haiku' as feed_model, 'anthropic' as provider_alias, 'standard' as service_tier,
+            unnest(['input_uncached', 'output_text']) as token_class, 0 as context_above_tokens, 'token' as unit, {usd} / 1e6 as price_usd_per_unit, cast({word} as timestamp) as valid_from,
+            cast({to} as timestamp) as valid_to where {word} is not null""")
+    con.execute("insert into staging.price_file values ('genai/2025-09-10', timestamp '2025-09-10')")
+    rows = told(build(con))
+    haiku = rows[rows["feed_model"] == "haiku"].sort_values("horizon_months")
+    assert haiku["is_announced"].tolist() == [False, True, True, True]
+    assert haiku["forecast_input_usd_per_mtok"].tolist() == [0.25, 0.5, 0.5, 0.5]
+    assert (haiku["change_probability_share"].iloc[1:] == 1).all()
+
+
+def test_the_record_stands_beside_the_baselines_and_the_point_is_never_worse_than_the_last_price(con) -> None:
+    figures = price.scores(price.backtest(con))
+    assert set(figures["horizon_months"]) >= {1, 3}
+    assert (figures["mean_absolute_log_error"] <= figures["naive_mean_absolute_log_error"]).all()
+    assert {"log_loss", "constant_log_loss", "feed_log_loss", "brier"} <= set(figures.columns)
+
+
+def test_log_loss_is_that_of_the_textbook() -> None:
+    assert price.log_loss(np.array([0.8, 0.8]), np.array([1, 0])) == pytest.approx([-np.log(0.8), -np.log(0.2)])
+
+
+def test_a_price_of_capability_passes_a_line_between_horizons() -> None:
+    rows = pd.DataFrame({
+        "origin_at": datetime(2025, 1, 1), "horizon_months": [1, 3, 6, 12], "price_usd_per_mtok": 8.0,
+        "price_q05_usd_per_mtok": [4.0, 2.0, 1.0, 0.5], "price_q50_usd_per_mtok": [8.0, 8.0, 4.0, 2.0], "price_q95_usd_per_mtok": [8.0, 8.0, 8.0, 8.0]})
+    days = capability.passes(rows, 4.0)
+    assert [str(d) for d in days.values()] == ["2025-01-31", "2025-07-02", "None"]
+
+
+def test_capability_moves_like_its_past() -> None:
+    """A price that halved every month for two years is forecast to halve on."""
+    months = np.arange(24)
+    rows = pd.DataFrame({"source": "board", "scale": "overall", "seller_scope": "any", "capability_model": "m", "month_no": 24000 + months, "price_usd_per_mtok": 64 * 0.5**months})
+    found = capability.forecast(rows, datetime(2025, 1, 1)).set_index("horizon_months")
+    now = rows["price_usd_per_mtok"].iloc[-1]
+    assert found["price_q50_usd_per_mtok"].to_numpy() == pytest.approx(now * 0.5 ** found.index.to_numpy())
+    assert found["yearly_factor"].to_numpy() == pytest.approx(np.full(4, 4096.0)) and found["half_life_days"].to_numpy() == pytest.approx(np.full(4, 365.25 / 12))

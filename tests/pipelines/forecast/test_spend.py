@@ -1,0 +1,110 @@
+"""Spend forecasts: no leaks, sums that are exact, sensible answers for odd series, intervals that cover."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.errors import NotConfigured, StopTheLine
+from pipelines.forecast import fan, methods, rolling, spend
+from pipelines.forecast.tables import forecast_spend
+from tests.benchmarks.forecast_spend import simulated
+
+
+def series(values: np.ndarray) -> spend.Series:
+    keys = pd.DataFrame({"tenant": [f"t{n % 3}" for n in range(len(values))], "workload": "chat", "provider_name": ["anthropic", "openai"][: len(values)] * (len(values) // 2) + ["openai"] * (len(values) % 2), "model_name": [f"m{n}" for n in range(len(values))]})
+    return spend.Series(keys, values, date(2026, 1, 1))
+
+
+def test_what_comes_after_an_origin_changes_no_forecast_of_it() -> None:
+    values = simulated(12, 200, seed=3)
+    other = values.copy()
+    other[:, 170:] = np.random.default_rng(0).permuted(other[:, 170:], axis=1) * 7
+    origins = [100, 114, 128, 142, 156, 170]
+    one, two = (rolling.run(v, origins, 7, 14) for v in (values, other))
+    assert (one.points == two.points).all() and (one.quantiles == two.quantiles).all() and (one.shipped == two.shipped).all()
+    assert (values[:, 170:] != other[:, 170:]).any()
+
+
+def test_methods_know_their_textbook_cases() -> None:
+    weeks = np.tile([1.0, 2, 3, 4, 5, 6, 7], 8)[None, :]
+    assert methods.seasonal_naive(weeks, 7, 9)[0].tolist() == [1, 2, 3, 4, 5, 6, 7, 1, 2]
+    assert methods.naive(weeks, 7, 2)[0].tolist() == [7, 7]
+    assert methods.drift(np.arange(10.0)[None, :], 7, 3)[0].tolist() == [10, 11, 12]
+    told = methods.all_points(np.full((1, 60), 3.0), 7, 20)
+    assert {name: np.allclose(points, 3) for name, points in told.items()} == dict.fromkeys(told, True)
+
+
+@pytest.mark.parametrize("values", [
+    np.zeros((2, 100)), np.full((2, 100), 3.0), np.full((2, 100), np.nan), np.ones((2, 1)), np.ones((2, 6)), np.ones((2, 20)),
+    np.where(np.arange(100) % 10 == 3, np.nan, 2.0) * np.ones((2, 1)), np.where(np.arange(100) < 60, 5.0, 0.0) * np.ones((2, 1)),
+], ids=["zero", "constant", "empty", "one day", "six days", "twenty days", "gaps", "ended"])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_odd_series_have_sensible_forecasts(values: np.ndarray) -> None:
+    found = spend.forecast(series(values), 30)
+    rows = found.rows()
+    quantiles = rows[spend.QUANTILE_COLUMNS].to_numpy(dtype=float)
+    assert np.isfinite(quantiles).all() and (np.diff(quantiles, axis=1) >= 0).all() and (quantiles >= 0).all()
+    points = found.told.points[-1]
+    assert np.isfinite(points).all() and np.allclose(points, np.nan_to_num(values[:, -1:]))
+
+
+def test_where_nothing_beats_the_naive_the_naive_is_given() -> None:
+    walk = np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.05, (6, 250)), axis=1))
+    found = spend.forecast(series(walk), 14).rows()
+    parts = found[found["level"] == "part"]
+    assert parts["is_naive"].mean() > 0.5 and set(parts.loc[parts["is_naive"], "method"]) <= {"naive", "seasonal_naive"}
+
+
+def test_intervals_cover_and_what_ships_beats_the_naive() -> None:
+    values = simulated(80, 330, seed=5)
+    origins = list(range(330 - 28 - 19 * 14, 330 - 27, 14))
+    rows = rolling.scored(rolling.run(values, origins, 7, 28, 8), values, 7, 8)
+    total = {r["method"]: r for r in rows if (r["first_step"], r["last_step"]) == (1, 28)}
+    assert total["shipped"]["scrps"] < 0.98 * total["best_naive"]["scrps"]
+    assert 0.85 <= total["shipped"]["coverage_90_share"] <= 0.95
+
+
+def test_crps_of_a_point_is_its_absolute_error() -> None:
+    assert rolling.pinball(np.array([5.0]), np.full((1, 7), 3.0)) == pytest.approx([2.0])
+
+
+def test_what_if_changes_what_has_the_name_only() -> None:
+    found = spend.forecast(series(np.full((2, 40), 10.0)), 3)
+    rows = found.rows([spend.what_if("price(anthropic) * 0.5"), spend.what_if("volume(m1) * 2")])
+    assert rows.loc[rows["level"] == "part", "forecast_usd"].astype(float).round(9).tolist() == [5.0] * 3 + [20.0] * 3
+    assert rows.loc[rows["level"] == "total", "forecast_q50_usd"].tolist() == pytest.approx([25.0] * 3)
+    with pytest.raises(NotConfigured, match="nothing has that name; there are: anthropic"):
+        found.rows([spend.what_if("price(nobody) * 2")])
+    with pytest.raises(NotConfigured, match="is not understood"):
+        spend.what_if("cheaper please")
+
+
+def test_a_budget_is_passed_on_the_day_it_runs_out() -> None:
+    found = spend.forecast(series(np.random.default_rng(2).gamma(100, 0.1, (2, 195))), 30)  # until 2026-07-14, about 20 a day
+    assert found.series.end == date(2026, 7, 15)
+    sure, never, even = (found.budget(usd) for usd in (400, 2000, 620))
+    assert sure.probability_share > 0.95 and never.probability_share < 0.05 and 0.05 < even.probability_share < 0.95
+    assert date(2026, 7, 18) <= sure.passed_day <= date(2026, 7, 23) and never.passed_day is None
+
+
+def test_the_warehouse_is_forecast_and_parts_add_up_exactly(world, tmp_path) -> None:
+    found = forecast_spend(world.settings, days=10)
+    forecast_spend(world.settings, days=10)
+    off = world.ask("""
+        select count(*), max(abs(whole - parts)) from (
+            select usage_day, sum(forecast_usd) filter (where level = 'total') as whole, sum(forecast_usd) filter (where level = 'part') as parts
+            from forecasts.spend group by usage_day)""")
+    assert off == [(10, Decimal(0))]
+    assert world.ask("select count(distinct origin_at), bool_and(is_naive) from forecasts.spend") == [(1, True)]
+    png, page = fan.draw_total(found, found.rows(), tmp_path / "fan")
+    assert png.read_bytes()[:4] == b"\x89PNG" and "<svg" in page.read_text()
+
+
+def test_no_day_of_a_known_cost_is_refused(world) -> None:
+    with pytest.raises(StopTheLine, match="no day of a known cost"):
+        forecast_spend(world.settings, until=date(2020, 1, 1))
