@@ -11,7 +11,16 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
 
-from airflow.sdk import Asset, CronPartitionTimetable, ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk import (
+    Asset,
+    AssetAny,
+    CronPartitionTimetable,
+    ExceptionRetryPolicy,
+    PartitionedAssetTimetable,
+    RetryAction,
+    RetryRule,
+    StartOfDayMapper,
+)
 from airflow.sdk.exceptions import AirflowSkipException
 
 from pipelines.errors import StopTheLine
@@ -43,6 +52,14 @@ TASK_DEFAULTS: dict[str, Any] = {
 def table(name: str) -> Asset:
     """The asset of an Iceberg table; both carry the table's name."""
     return Asset(name=name, uri=f"iceberg://flywheel/{name}")
+
+
+def after(*names: str) -> PartitionedAssetTimetable:
+    """A run for each UTC day that any of these tables announces. Announcements of days start partitioned DAGs only."""
+    tables = [table(name) for name in names]
+    return PartitionedAssetTimetable(
+        assets=tables[0] if len(tables) == 1 else AssetAny(*tables), default_partition_mapper=StartOfDayMapper(input_format="%Y-%m-%d")
+    )
 
 
 @contextmanager

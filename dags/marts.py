@@ -17,8 +17,8 @@ what was missed is still stale, and the next run builds it.
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, PartitionedAssetTimetable, StartOfDayMapper, chain, task
-from flywheel_defaults import BUILD_POOL, TASK_DEFAULTS, log, partition_day, table
+from airflow.sdk import DAG, chain, task
+from flywheel_defaults import BUILD_POOL, TASK_DEFAULTS, after, log, partition_day, table
 
 from pipelines.build import stages
 from pipelines.settings import Settings
@@ -27,10 +27,7 @@ with DAG(
     dag_id="marts",
     description="Build the marts of the days that changed",
     doc_md=__doc__,
-    schedule=PartitionedAssetTimetable(
-        assets=table("core.inference") | table("core.price"),
-        default_partition_mapper=StartOfDayMapper(input_format="%Y-%m-%d"),
-    ),
+    schedule=after("core.inference", "core.price"),
     max_active_runs=1,
     is_paused_upon_creation=False,
     default_args=TASK_DEFAULTS,

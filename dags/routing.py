@@ -17,7 +17,7 @@ a choice among models. That skips the run. Anything else names the file or the s
 from __future__ import annotations
 
 from airflow.sdk import DAG, task
-from flywheel_defaults import BUILD_POOL, TASK_DEFAULTS, log, skipped_on, table
+from flywheel_defaults import BUILD_POOL, TASK_DEFAULTS, after, log, skipped_on, table
 
 from pipelines.settings import Settings
 
@@ -27,9 +27,8 @@ with DAG(
     dag_id="routing",
     description="Train a routing policy, judge it, and publish it if it is better",
     doc_md=__doc__,
-    schedule=[table("datasets.routing_split")],
+    schedule=after("datasets.routing_split"),
     max_active_runs=1,
-    is_paused_upon_creation=False,
     default_args=TASK_DEFAULTS,
     tags=["learn"],
 ):
