@@ -223,7 +223,7 @@ def test_logs_in_order_are_told_and_the_figure_is_near() -> None:
     assert found.verdict.can_tell, found.verdict.reasons
     assert found.reward["dr"].value == pytest.approx(made.truth, abs=0.05)
     assert {name for name, estimate in found.reward.items() if estimate.interval is None} == set(NO_INTERVAL)
-    assert "13-29 %" in found.reward["dm"].because
+    assert "17-32 %" in found.reward["dm"].because
     assert found.cost_usd is None
 
 
