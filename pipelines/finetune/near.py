@@ -25,8 +25,7 @@ FACTOR, MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 
 def word_hashes(con: Any, texts: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Batches of a select of (no, said): numbers, hashes of all their words in order, and the borders between texts."""
-    reader = con.execute(f"select no, list_transform(text_words(said), lambda w: hash(w)) as word from ({texts}) as text").to_arrow_reader(BATCH)
-    for batch in reader:
+    for batch in con.sql(f"select no, list_transform(text_words(said), lambda w: hash(w)) as word from ({texts}) as text").to_arrow_reader(BATCH):
         listed = batch.column(1)
         offsets = listed.offsets.to_numpy().astype(np.int64)
         yield batch.column(0).to_numpy(), listed.values.to_numpy()[offsets[0] : offsets[-1]], offsets - offsets[0]

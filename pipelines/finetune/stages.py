@@ -17,7 +17,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pipelines.contracts import literal
-
 from pipelines.errors import NotConfigured
 from pipelines.finetune.near import Benchmark, first_of_each, near_pairs
 from pipelines.finetune.recipe import Recipe
@@ -91,7 +90,7 @@ def _values(recipe: Recipe) -> dict[str, Any]:
 
 def _drop(con: Any, made: Made, stage: str, reasons: str) -> None:
     """Give a fate to the living that a select of (example_no, reason) names; a null reason spares."""
-    (before,) = con.execute("select count(*) from living").fetchone()
+    (before,) = con.execute("select count(*) from living").fetchall()[0]
     con.execute(f"create or replace temp table doomed as select example_no, reason from ({reasons}) as r where reason is not null")
     counted = dict(con.execute("select reason, count(*) from doomed group by reason order by reason").fetchall())
     con.execute("insert into fate select * from doomed")
@@ -110,17 +109,17 @@ def rights(con: Any, recipe: Recipe, made: Made) -> None:
     """Calls that were answered, and that consent, licence, residency and the provider's terms allow."""
     sql = _sql("call")
     con.execute(f"create or replace temp table asked_for as {sql}", _bound(sql, _values(recipe)))
-    (before,) = con.execute("select count(*) from asked_for").fetchone()
+    (before,) = con.execute("select count(*) from asked_for").fetchall()[0]
     made.count("rights", "calls", before, dict(con.execute("select refusal, count(*) from asked_for where refusal is not null group by refusal order by refusal").fetchall()))
     # What was held back for evaluation is no training material, nor is the rest of its conversation.
     con.execute("create or replace temp table call as select * exclude (refusal) from asked_for where refusal is null")
     if recipe.kind != "eval":
-        (before,) = con.execute("select count(*) from call").fetchone()
+        (before,) = con.execute("select count(*) from call").fetchall()[0]
         con.execute(
             """delete from call where conversation in (
                 select concat_ws(':', i.source, coalesce(i.session_id, i.trace_id, i.inference_id)) from core.inference as i join datasets.eval as e on e.inference_id = i.inference_id and e.started_at = i.started_at)"""
         )
-        (after,) = con.execute("select count(*) from call").fetchone()
+        (after,) = con.execute("select count(*) from call").fetchall()[0]
         made.count("held out", "calls", before, {"conversation of datasets.eval": before - after} if before > after else {})
 
 
@@ -149,8 +148,8 @@ def chosen(con: Any, recipe: Recipe, made: Made) -> None:
     )
     con.execute("create or replace temp table fate (example_no bigint, reason varchar)")
     con.execute("create or replace temp view living as select * from example where example_no not in (select example_no from fate)")
-    (before,) = con.execute("select count(*) from call").fetchone()
-    (used,) = con.execute("select count(*) from (select inference_id from example union select rejected_inference_id from example where rejected_inference_id is not null)").fetchone()
+    (before,) = con.execute("select count(*) from call").fetchall()[0]
+    (used,) = con.execute("select count(*) from (select inference_id from example union select rejected_inference_id from example where rejected_inference_id is not null)").fetchall()[0]
     made.count("outcome", "calls", before, {"no outcome, text or partner that the recipe asks for": before - used} if before > used else {})
     con.execute("drop table told")
 
@@ -192,11 +191,11 @@ def near_duplicates(con: Any, recipe: Recipe, made: Made) -> None:
     """Of examples that are nearly the same the first stays; what is near to an evaluation example goes."""
     like = recipe.gates.near_duplicate_share
     a, b = near_pairs(con, f"select example_no as no, {TEXT} as said from living", like)
-    (size,) = con.execute("select count(*) from example").fetchone()
+    (size,) = con.execute("select count(*) from example").fetchall()[0]
     again = _numbers(con, first_of_each(size, a, b), "nearly said before")
     con.execute(f"create or replace temp table repeated as {again}")
     reasons = "select * from repeated"
-    (held,) = con.execute("select count(*) from datasets.eval").fetchone() if recipe.kind != "eval" else (0,)
+    (held,) = con.execute("select count(*) from datasets.eval").fetchall()[0] if recipe.kind != "eval" else (0,)
     if held:
         # Evaluation prompts have numbers below zero.
         a, b = near_pairs(con, """select example_no as no, turns_text(prompt) as said from living
@@ -274,7 +273,11 @@ def personal_data(con: Any, recipe: Recipe, made: Made) -> None:
         select conversation, value, class, '[' || class || '_' || row_number() over (partition by conversation, class order by first_no, value) || ']' as stand_in
         from value"""
     )
-    made.personal = dict(con.execute("select lower(class), count(distinct value) from personal group by 1 order by 1").fetchall())
+    # What looks like a phone number inside an account number is replaced where it also stands alone, but not counted.
+    made.personal = dict(con.execute(
+        """select lower(class), count(distinct value) from personal as p
+        where not exists (select 1 from personal as q where q.conversation = p.conversation and q.value <> p.value and contains(q.value, p.value))
+        group by 1 order by 1""").fetchall())
     # One after the other, the longest first: a number inside an account is gone before it is looked for.
     con.execute(
         f"""create or replace temp table redaction as
@@ -288,7 +291,7 @@ def personal_data(con: Any, recipe: Recipe, made: Made) -> None:
 
 def splits(con: Any, recipe: Recipe, made: Made) -> None:
     """Groups first (conversation, like prompts, tenant), then time: what lies beyond its group's border is used nowhere."""
-    (before,) = con.execute("select count(*) from example").fetchone()
+    (before,) = con.execute("select count(*) from example").fetchall()[0]
     together = recipe.split.together
     ties = ["select example_no as no, 'prompt ' || md5(plain_text(turns_text(prompt))) as tie from example"] if "near_duplicate" in together else []
     ties += ["select example_no, 'conversation ' || conversation from example"] if "conversation" in together else []
@@ -320,5 +323,5 @@ def splits(con: Any, recipe: Recipe, made: Made) -> None:
     con.execute("create or replace temp table split_example as select e.*, p.group_key, p.split from example as e join parted as p using (example_no) where p.stays")
     con.execute("drop table example")
     con.execute("alter table split_example rename to example")
-    (after,) = con.execute("select count(*) from example").fetchone()
+    (after,) = con.execute("select count(*) from example").fetchall()[0]
     made.count("splits", "examples", before, {"group began in an earlier split": before - after} if before > after else {})

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
-import pyarrow.parquet as pq
 
 from pipelines import gate
 from pipelines.contracts import Contract, contract, literal, quoted
@@ -71,7 +70,7 @@ def build_dataset(settings: Settings, recipe: Recipe) -> Built:
             rows = [c for c in promised.columns if c.name != "dataset_version"]
             typed = ", ".join(f"cast({quoted(c.name)} as {c.type}) as {quoted(c.name)}" for c in rows)
             # Of the hashes of rows in their order, so that no text of the whole is ever put together.
-            (content,) = con.execute(f"select coalesce(sha256(string_agg(md5(to_json(r)::varchar), '' order by r.example_id)), '') from (select {typed} from example) as r").fetchone()
+            (content,) = con.execute(f"select coalesce(sha256(string_agg(md5(to_json(r)::varchar), '' order by r.example_id)), '') from (select {typed} from example) as r").fetchall()[0]
             name = f"{recipe.recipe}-{hashlib.sha256((recipe.sha256 + content).encode()).hexdigest()[:16]}"
             built = Built(name, recipe.table, True, counts, made.funnel, made.personal)
             con.execute("set preserve_insertion_order = true")

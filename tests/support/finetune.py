@@ -7,17 +7,19 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from pipelines.contracts import contract
-from pipelines.engine import connect
+from pipelines.engine import connect, write
 from pipelines.finetune import stages
 from pipelines.finetune.recipe import Recipe
+from pipelines.lake import Lake
 from pipelines.settings import Settings
-from tests.support.marts import at, fill
+from tests.support.marts import DAY, at, fill
 
 Row = dict[str, Any]
 
@@ -68,5 +70,18 @@ def dropped(made: stages.Made) -> dict[str, int]:
     for unit in ("calls", "examples"):
         steps = [s for s in made.funnel if s["unit"] == unit]
         assert all(s["before_count"] - s["dropped_count"] == s["kept_count"] for s in steps)
-        assert all(a["kept_count"] == b["before_count"] for a, b in zip(steps, steps[1:], strict=False))
+        assert all(a["kept_count"] == b["before_count"] for a, b in pairwise(steps))
     return {reason: n for s in made.funnel for reason, n in json.loads(s["reasons"]).items()}
+
+
+def stored(home: Path, calls: list[Row], feedback: list[Row] = ()) -> Settings:
+    """Settings of a real warehouse that holds the drawn rows."""
+    settings = Settings(home=home, memory_limit="400MB", threads=2)
+    lake = Lake(settings)
+    with connect(settings) as con:
+        for name, rows in drawn_tables(calls, feedback).items():
+            if rows:
+                fill(con, contract(name), rows)
+                path = write(con, settings.scratch / f"{name}.parquet", f"select * from {name}")
+                lake.append(name, [(path, DAY)])
+    return settings
