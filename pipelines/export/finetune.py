@@ -51,8 +51,11 @@ LINES = {
     ("llamafactory", "kto"): f"[field('conversations', sharegpt(one_list(prompt, answer))), field('kto_tag', is_good::varchar), {SYSTEM}, field('tools', to_json(coalesce(tools, ''))::varchar)]",
     ("nemo", "sft"): f"[field('messages', with_objects(one_list(prompt, answer))), {TOOLS}]",
 }  # fmt: skip
-MESSAGE = "STRUCT(\"role\" VARCHAR, content VARCHAR)[]"
-TOOL_MESSAGE = "STRUCT(\"role\" VARCHAR, content VARCHAR, tool_calls STRUCT(id VARCHAR, \"type\" VARCHAR, \"function\" STRUCT(\"name\" VARCHAR, arguments VARCHAR))[], tool_call_id VARCHAR)[]"
+MESSAGE = '[{"role":"VARCHAR","content":"VARCHAR"}]'
+TOOL_MESSAGE = (
+    '[{"role":"VARCHAR","content":"VARCHAR","tool_calls":[{"id":"VARCHAR","type":"VARCHAR","function":{"name":"VARCHAR","arguments":"VARCHAR"}}],'
+    '"tool_call_id":"VARCHAR"}]'
+)
 PARQUET = {"sft": {"prompt": "prompt", "completion": "answer"}, "preference": {"prompt": "prompt", "chosen": "answer", "rejected": "rejected"}, "kto": {"prompt": "prompt", "completion": "answer"}}
 FORMATS = ("trl", "trl_parquet", "openai", "axolotl", "llamafactory", "nemo")
 
@@ -131,7 +134,7 @@ def _write(con: Any, format: str, kind: str, recipe: Recipe, where: str, path: P
         (has_tools,) = con.execute(f"select coalesce(bool_or(contains(prompt, '\"tool_call') or contains(answer, '\"tool_call') or tools is not null), false) from (select * {where})").fetchall()[0]
         shape = TOOL_MESSAGE if has_tools else MESSAGE
         turns = PARQUET[kind] if kind != "sft" or recipe.trains_on == "last_answer" else {"messages": "one_list(prompt, answer)"}
-        columns = [f"cast(({value})::json as {shape}) as \"{name}\"" for name, value in turns.items()]
+        columns = [f"from_json({value}, {literal(shape)}) as {name}" for name, value in turns.items()]
         columns += ["is_good as label"] if kind == "kto" else []
         columns += ["tools"] if has_tools else []
         con.execute(f"copy (select {', '.join(columns)} {where}) to {literal(str(path))} (format parquet, compression zstd)")
