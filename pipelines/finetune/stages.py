@@ -28,7 +28,8 @@ PROMPT_LIKE = 0.7
 TEXT = "turns_text(prompt) || chr(10) || turns_text(answer) || coalesce(chr(10) || turns_text(rejected), '')"
 REFUSAL = (
     r"^\s*(?:i(?:\W?m| am) (?:really |very |so )?sorry,? (?:but )?|sorry,? (?:but )?|unfortunately,? |i apologi[sz]e,? (?:but )?)?"
-    r"(?:i (?:can(?:no|\W)?t|am (?:unable|not able) to|\W?m (?:unable|not able) to|won\W?t|must decline)|as an ai)\b"
+    r"(?:i (?:can(?:no|\W)?t|won\W?t|am (?:unable|not able) to|must decline to)|i\W?m (?:unable|not able) to)\W+(?:\w+\W+){0,2}?"
+    r"(?:help|assist|provide|comply|fulfil|answer|do (?:that|this)|generate|create|write|share|give|support|engage|continue|discuss|access|browse|process)\b|^\s*as an ai\b"
 )
 TRUNCATED = "^(length|max_tokens|max_output_tokens|model_length|model_context_window_exceeded)$"
 FILTERED = "content_filter|refusal|safety|guardrail|prohibited|blocklist|recitation|spii"

@@ -44,7 +44,8 @@ def test_refusals_and_truncated_answers_go() -> None:
     calls = [said("refused", "a?", "I'm sorry, but I can't help with that."), said("cut", "b?", finish_reason="length"), said("held", "c?", finish_reason="content_filter"),
              said("able", "d?", "I can't recommend it enough.")]  # fmt: skip
     with staged(recipe(**SPREAD), calls) as (con, made):
-        assert dropped(made) == {"refusal": 2, "truncated": 1, "held back by a filter": 1} or ids(con) == ["able"]
+        assert ids(con) == ["able"]
+        assert dropped(made) == {"refusal": 1, "truncated": 1, "held back by a filter": 1}
 
 
 def test_copies_go_and_a_chain_of_likenesses_drops_no_stranger() -> None:
