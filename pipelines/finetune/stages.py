@@ -128,11 +128,11 @@ def chosen(con: Any, recipe: Recipe, made: Made) -> None:
     """Examples out of calls, as the kind of dataset asks."""
     con.execute(
         f"""create or replace temp table told as
-        select inference_id, message_array(asked) as prompt, message_array(joined_answer(chat_answer(output_messages))) as answer,
+        select inference_id, message_array(asked) as prompt, message_array(joined_answer(answered)) as answer,
             case when json_valid(tool_definitions) then chat_tools(tool_definitions) end as tools,
             case when len(said_images(input_messages)) > 0 then to_json(said_images(input_messages))::varchar end as images
         from (
-            select c.inference_id, c.output_messages, c.tool_definitions, c.input_messages, chat_prompt(c.input_messages, c.system_instructions) as asked
+            select c.inference_id, c.tool_definitions, c.input_messages, chat_prompt(c.input_messages, c.system_instructions) as asked, chat_answer(c.output_messages) as answered
             from core.inference_content as c join call on call.inference_id = c.inference_id and call.started_at = c.started_at
             where c.input_messages is not null and c.output_messages is not null
               and ({"true" if recipe.kind == "preference" else "call.is_matured and call.outcome_status = 'resolved'"})

@@ -86,7 +86,8 @@ create or replace macro chat_message(m) as
     case when left(m.content::varchar, 1) = '"' and lower(m.role) in ('system', 'user', 'assistant')
             and coalesce(m.tool_calls, m.function_call, m.parts) is null and coalesce(m.type, 'message') = 'message'
         then ['{"role":"' || lower(m.role) || '","content":' || m.content::varchar || '}']
-        else chat_message_of(m, message_blocks(m))::varchar[] end;
+        -- The blocks are bound once by a lambda: a macro's argument is written out wherever it is named.
+        else list_transform([message_blocks(m)], lambda blocks: chat_message_of(m, blocks)::varchar[])[1] end;
 
 create or replace macro typed_messages(list_json) as
     from_json(list_json, '[{"role":"VARCHAR","type":"VARCHAR","content":"JSON","parts":"JSON","tool_calls":"JSON","function_call":"JSON",
@@ -95,20 +96,23 @@ create or replace macro typed_messages(list_json) as
 create or replace macro chat_list(list_json) as
     flatten(list_transform(typed_messages(list_json), lambda m: chat_message(m)));
 
+-- What was asked as a JSON list of what may be messages, before it is brought into shape; a bare text is one of the user.
+create or replace macro prompt_list(said) as
+    case when said is null then '[]'
+        when left(said, 1) = '[' and json_valid(said) then said
+        when left(said, 1) = '{' and json_valid(said) and json_type(said::json, '$.input') is distinct from 'VARCHAR'
+            then coalesce(json_extract(said::json, '$.messages'), json_extract(said::json, '$.input'))::varchar
+        else '[{"role":"user","content":' || to_json(case when left(said, 1) = '{' and json_valid(said) then json_extract_string(said::json, '$.input')
+            when left(said, 1) = '"' and json_valid(said) then json_extract_string(said::json, '$') else said end)::varchar || '}]' end;
+
 -- A request as a list of chat messages (JSON texts); the system prompt first, where the source keeps it apart.
 create or replace macro chat_prompt(said, system) as
     list_concat(
         case when system is null or trim(system) in ('', 'null', '""', '[]') then []::varchar[]
             else ['{"role":"system","content":' || to_json(case when json_valid(system) then value_text(system::json) else system end)::varchar || '}'] end,
-        case when said is null then []::varchar[]
-            when left(said, 1) = '[' and json_valid(said) then chat_list(said)
-            when left(said, 1) = '{' and json_valid(said) then
-                list_concat(
-                    case when json_exists(said::json, '$.system') and json_type(said::json, '$.system') <> 'NULL'
-                        then ['{"role":"system","content":' || to_json(value_text(json_extract(said::json, '$.system')))::varchar || '}'] else []::varchar[] end,
-                    case json_type(said::json, '$.input') when 'VARCHAR' then ['{"role":"user","content":' || json_extract(said::json, '$.input')::varchar || '}']
-                        else chat_list(coalesce(json_extract(said::json, '$.messages'), json_extract(said::json, '$.input'))::varchar) end)
-            else ['{"role":"user","content":' || to_json(case when left(said, 1) = '"' and json_valid(said) then json_extract_string(said::json, '$') else said end)::varchar || '}'] end);
+        case when left(said, 1) = '{' and json_valid(said) and json_exists(said::json, '$.system') and json_type(said::json, '$.system') <> 'NULL'
+            then ['{"role":"system","content":' || to_json(value_text(json_extract(said::json, '$.system')))::varchar || '}'] else []::varchar[] end,
+        chat_list(prompt_list(said)));
 
 -- An answer as a JSON list of what may be messages, before it is brought into shape. Of several choices the first counts.
 create or replace macro answer_list(said) as
@@ -124,9 +128,8 @@ create or replace macro answer_list(said) as
         else '[' || said || ']' end;
 
 create or replace macro chat_answer(said) as
-    case when said is null then []::varchar[]
-        when left(said, 1) in ('[', '{') and json_valid(said) then chat_list(answer_list(said))
-        else ['{"role":"assistant","content":' || to_json(case when left(said, 1) = '"' and json_valid(said) then json_extract_string(said::json, '$') else said end)::varchar || '}'] end;
+    chat_list(case when said is null then '[]' when left(said, 1) in ('[', '{') and json_valid(said) then answer_list(said)
+        else '[{"role":"assistant","content":' || to_json(case when left(said, 1) = '"' and json_valid(said) then json_extract_string(said::json, '$') else said end)::varchar || '}]' end);
 
 -- Pieces of one answer (a text and a tool call apart) as one message.
 create or replace macro joined_answer(messages) as

@@ -8,9 +8,12 @@ with told_call as (
 corrected as (
     select *, row_number() over (partition by inference_id order by given_at desc, correction) as nth
     from (
-        select l.inference_id, f.given_at, message_array(joined_answer(chat_answer(f.value_text))) as correction
-        from told_call as l join core.feedback as f on f.target_kind = 'call' and f.target_id = l.inference_id
-        where f.kind = 'correction' and f.value_text is not null
+        select inference_id, given_at, message_array(joined_answer(said)) as correction
+        from (
+            select l.inference_id, f.given_at, chat_answer(f.value_text) as said
+            from told_call as l join core.feedback as f on f.target_kind = 'call' and f.target_id = l.inference_id
+            where f.kind = 'correction' and f.value_text is not null
+        ) as given
     ) as written
 ),
 regenerated as (
