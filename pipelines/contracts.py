@@ -157,4 +157,4 @@ def contract(table: str) -> Contract:
 def tables() -> list[str]:
     """All tables that have a contract, in reading order: core first."""
     paths = sorted((ROOT / "schemas").glob("*/*.yml"), key=lambda p: (p.parent.name != "core", p.parent.name, p.stem))
-    return [f"{path.parent.name}.{path.stem}" for path in paths if path.parent.name != "reference"]
+    return [f"{path.parent.name}.{path.stem}" for path in paths if path.parent.name not in ("reference", "recipe")]

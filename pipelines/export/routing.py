@@ -16,7 +16,6 @@ a manifest is not whole.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import uuid
@@ -24,11 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from pipelines.contracts import contract, literal, quoted
 from pipelines.engine import connect
 from pipelines.errors import NotConfigured, StopTheLine
+from pipelines.export.folder import listed, publish
 from pipelines.lake import Lake, storage
 from pipelines.settings import Settings
 
@@ -131,7 +129,7 @@ def export_routing(settings: Settings, format: str, to: str) -> Export:
                 steps = "; ".join(f"{s['kept']}: {s['rows']}" for s in done.funnel)
                 raise StopTheLine(f"nothing to export as {format}: {steps}. {contract(chosen.source).table} says what each step means")
         _describe(scratch, done, chosen, snapshots, files)
-        _publish(scratch, to)
+        publish(scratch, to)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return done
@@ -225,24 +223,9 @@ Splits are by time (70, 10, 20 %), and no session, trace or nearly equal prompt 
 |---|---|---|
 {fields}
 """)
-    listed = [*(name for name, _ in files), "card.md"]
-    rows = dict(files)
     manifest = {
         "format": done.format, "table": chosen.source, "snapshots": {name: str(snapshot) for name, snapshot in snapshots.items()},
         "funnel": done.funnel, "rows": done.rows,
-        "files": [{"name": n, "rows": rows.get(n), "bytes": (folder / n).stat().st_size, "sha256": hashlib.sha256((folder / n).read_bytes()).hexdigest()} for n in listed],
+        "files": listed(folder, dict(files) | {"card.md": None}),
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-
-
-def _publish(folder: Path, to: str) -> None:
-    """Copy the files beside their names, then rename them, the manifest last."""
-    fs, target = fsspec.core.url_to_fs(to.rstrip("/"))
-    fs.makedirs(target, exist_ok=True)
-    names = sorted((p.name for p in folder.iterdir()), key=lambda n: (n == "manifest.json", n))
-    if fs.exists(f"{target}/manifest.json"):
-        fs.rm_file(f"{target}/manifest.json")
-    for name in names:
-        fs.put_file(str(folder / name), f"{target}/.{name}.part")
-    for name in names:
-        fs.mv(f"{target}/.{name}.part", f"{target}/{name}")

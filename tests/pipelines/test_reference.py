@@ -22,7 +22,7 @@ def test_every_embedded_file_can_be_read(tmp_path: Path) -> None:
     with connect(settings) as con:
         rows = {name: con.execute(f"select count(*) from reference.{name}").fetchone()[0] for name in settings.reference_files()}
     # What only the user can know is empty.
-    assert {name for name, count in rows.items() if count == 0} == {"commitment", "contract_discount", "residency_policy", "training_spend"}
+    assert {name for name, count in rows.items() if count == 0} == {"commitment", "contract_discount", "residency_policy", "training_consent", "training_spend"}
 
 
 def test_a_file_of_ones_own_takes_the_place_of_the_embedded_one(tmp_path: Path) -> None:

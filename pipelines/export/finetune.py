@@ -1,0 +1,220 @@
+"""Fine-tuning datasets as files for those who train.
+
+| format         | kinds                 | a line is                                                                                        |
+|----------------|-----------------------|--------------------------------------------------------------------------------------------------|
+| `trl`          | all                   | SFT: prompt, completion (or messages, where all answers are trained on); DPO: prompt, chosen, rejected; KTO: prompt, completion, label; tools as JSON text |
+| `trl_parquet`  | all                   | the same as Parquet, arguments of tool calls as JSON text, so that all rows have one type        |
+| `openai`       | sft, eval, preference | messages with `weight`, tools; or input, preferred_output, non_preferred_output                  |
+| `axolotl`      | sft, eval, preference | messages with `train` (message_field_training); or messages, chosen, rejected (chat_template.default) |
+| `llamafactory` | all                   | ShareGPT turns, system, tools; chosen, rejected; kto_tag; with dataset_info.json                 |
+| `nemo`         | sft, eval             | messages with arguments as objects, tools                                                        |
+
+One file a split that holds anything, with a Hugging Face card (README.md), Croissant metadata and a manifest. The same version
+gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.contracts import contract, literal
+from pipelines.engine import connect
+from pipelines.errors import NotConfigured
+from pipelines.export.folder import listed, publish
+from pipelines.finetune.recipe import Recipe
+from pipelines.finetune.stages import FOLDER
+from pipelines.finetune.versions import FUNNEL, version_facts
+from pipelines.lake import Lake, storage
+from pipelines.settings import Settings
+
+SPLITS = ("train", "validation", "test")
+TOOLS_TEXT = "field('tools', to_json(tools)::varchar)"
+TOOLS = "field('tools', tools)"
+SYSTEM = "field('system', to_json(system_text(prompt))::varchar)"
+
+# By format and kind: the fields of a line. `{earlier}` says whether earlier answers are trained on.
+LINES = {
+    ("trl", "sft"): f"case when {{all}} then [field('messages', with_objects(one_list(prompt, answer))), {TOOLS_TEXT}] else [field('prompt', with_objects(prompt)), field('completion', with_objects(answer)), {TOOLS_TEXT}] end",
+    ("trl", "preference"): f"[field('prompt', with_objects(prompt)), field('chosen', with_objects(answer)), field('rejected', with_objects(rejected)), {TOOLS_TEXT}]",
+    ("trl", "kto"): f"[field('prompt', with_objects(prompt)), field('completion', with_objects(answer)), field('label', is_good::varchar), {TOOLS_TEXT}]",
+    ("openai", "sft"): f"[field('messages', one_list(marked(prompt, 'weight', case when {{all}} then '1' else '0' end), marked(answer, 'weight', '1'))), {TOOLS}, field('parallel_tool_calls', case when tools is not null then 'true' end)]",
+    ("openai", "preference"): f"[field('input', line([field('messages', prompt), {TOOLS}, field('parallel_tool_calls', case when tools is not null then 'true' end)])), field('preferred_output', answer), field('non_preferred_output', rejected)]",
+    ("axolotl", "sft"): f"[field('messages', one_list(marked(with_objects(prompt), 'train', case when {{all}} then 'true' else 'false' end), marked(with_objects(answer), 'train', 'true'))), {TOOLS}]",
+    ("axolotl", "preference"): f"[field('messages', with_objects(prompt)), field('chosen', json_extract(with_objects(answer)::json, '$[0]')::varchar), field('rejected', json_extract(with_objects(rejected)::json, '$[0]')::varchar), {TOOLS}]",
+    ("llamafactory", "sft"): f"[field('conversations', sharegpt(one_list(prompt, answer))), {SYSTEM}, field('tools', to_json(coalesce(tools, ''))::varchar)]",
+    ("llamafactory", "preference"): f"[field('conversations', sharegpt(prompt)), field('chosen', json_extract(sharegpt(answer)::json, '$[0]')::varchar), field('rejected', json_extract(sharegpt(rejected)::json, '$[0]')::varchar), {SYSTEM}, field('tools', to_json(coalesce(tools, ''))::varchar)]",
+    ("llamafactory", "kto"): f"[field('conversations', sharegpt(one_list(prompt, answer))), field('kto_tag', is_good::varchar), {SYSTEM}, field('tools', to_json(coalesce(tools, ''))::varchar)]",
+    ("nemo", "sft"): f"[field('messages', with_objects(one_list(prompt, answer))), {TOOLS}]",
+}  # fmt: skip
+MESSAGE = '[{"role":"VARCHAR","content":"VARCHAR"}]'
+TOOL_MESSAGE = (
+    '[{"role":"VARCHAR","content":"VARCHAR","tool_calls":[{"id":"VARCHAR","type":"VARCHAR","function":{"name":"VARCHAR","arguments":"VARCHAR"}}],'
+    '"tool_call_id":"VARCHAR"}]'
+)
+PARQUET = {"sft": {"prompt": "prompt", "completion": "answer"}, "preference": {"prompt": "prompt", "chosen": "answer", "rejected": "rejected"}, "kto": {"prompt": "prompt", "completion": "answer"}}
+FORMATS = ("trl", "trl_parquet", "openai", "axolotl", "llamafactory", "nemo")
+
+
+@dataclass
+class Export:
+    """What an export wrote."""
+
+    dataset_version: str
+    format: str
+    to: str
+    rows: dict[str, int] = field(default_factory=dict)
+    train_tokens: int = 0
+    training_cost_usd: float | None = None
+
+    def __str__(self) -> str:
+        rows = ", ".join(f"{split} {n:,}" for split, n in self.rows.items())
+        cost = "" if self.training_cost_usd is None else f", about {self.training_cost_usd:,.2f} USD an epoch"
+        return f"{self.dataset_version} as {self.format}: {rows}; {self.train_tokens:,} tokens to train on{cost}, in {self.to}"
+
+
+@storage("export")
+def export_dataset(settings: Settings, dataset_version: str, format: str, to: str, training_usd_per_mtok: float | None = None) -> Export:
+    """Write a version to a folder at any fsspec URL; files of the same names there are replaced.
+
+    Raises `NotConfigured` for an unknown version or format, or a format that has no shape for that kind of dataset.
+    """
+    lake, done = Lake(settings), Export(dataset_version, format, to)
+    scratch = settings.scratch / f"export-{uuid.uuid4().hex}"
+    scratch.mkdir(parents=True)
+    try:
+        with connect(settings) as con:
+            con.execute("set threads = 1")  # the same bytes every time
+            con.execute((FOLDER / "export.sql").read_text())
+            facts = version_facts(lake, con, dataset_version)
+            recipe = Recipe.model_validate_json(facts["recipe_text"])
+            kind = "sft" if recipe.kind == "eval" else recipe.kind
+            if format not in FORMATS or (format != "trl_parquet" and (format, kind) not in LINES):
+                raise NotConfigured(f"no format {format!r} for a {recipe.kind} dataset; there are: {', '.join(f for f in FORMATS if f == 'trl_parquet' or (f, kind) in LINES)}")
+            lake.attach(con, recipe.table, [dataset_version])
+            files: dict[str, int | None] = {}
+            for split in SPLITS:
+                name = f"{split}.{'parquet' if format == 'trl_parquet' else 'jsonl'}"
+                rows = facts[f"{split}_count"]
+                if rows:
+                    where = f"from {recipe.table} where dataset_version = {literal(dataset_version)} and split = {literal(split)} order by example_id"
+                    _write(con, format, kind, recipe, where, scratch / name)
+                    files[name] = rows
+                done.rows[split] = rows
+            (done.train_tokens,) = con.execute(
+                f"select coalesce(sum(prompt_tokens + answer_tokens), 0)::bigint from {recipe.table} where dataset_version = $name and split = 'train'", {"name": dataset_version}).fetchall()[0]
+            if training_usd_per_mtok is not None:
+                done.training_cost_usd = round(done.train_tokens * training_usd_per_mtok / 1e6, 6)
+            lake.attach(con, FUNNEL)
+            funnel = con.execute(f"select stage, unit, before_count, dropped_count, kept_count, reasons from {FUNNEL} where dataset_version = $name order by stage_number", {"name": dataset_version}).fetchall()
+            longer = con.execute(f"select avg((length(answer) > length(rejected))::int) from {recipe.table} where dataset_version = $name", {"name": dataset_version}).fetchall()[0][0] if kind == "preference" else None
+        if format == "llamafactory":
+            files["dataset_info.json"] = None
+            (scratch / "dataset_info.json").write_text(json.dumps(_dataset_info(dataset_version, kind, list(files)), indent=1) + "\n")
+        (scratch / "README.md").write_text(_card(done, recipe, facts, funnel, list(files), longer))
+        (scratch / "croissant.json").write_text(json.dumps(_croissant(done, recipe, facts, listed(scratch, {n: r for n, r in files.items() if r})), indent=1, sort_keys=True) + "\n")
+        manifest = {
+            "dataset_version": dataset_version, "format": format, "rows": done.rows, "train_tokens": done.train_tokens, "content_sha256": facts["content_sha256"],
+            "recipe_sha256": facts["recipe_sha256"], "code_sha256": facts["code_sha256"], "snapshots": json.loads(facts["snapshots"]), "benchmarks": json.loads(facts["benchmarks"]),
+            "files": listed(scratch, files | {"README.md": None, "croissant.json": None}),
+        }  # fmt: skip
+        (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        publish(scratch, to)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return done
+
+
+def _write(con: Any, format: str, kind: str, recipe: Recipe, where: str, path: Path) -> None:
+    if format == "trl_parquet":
+        (has_tools,) = con.execute(f"select coalesce(bool_or(contains(prompt, '\"tool_call') or contains(answer, '\"tool_call') or tools is not null), false) from (select * {where})").fetchall()[0]
+        shape = TOOL_MESSAGE if has_tools else MESSAGE
+        turns = PARQUET[kind] if kind != "sft" or recipe.trains_on == "last_answer" else {"messages": "one_list(prompt, answer)"}
+        columns = [f"from_json({value}, {literal(shape)}) as {name}" for name, value in turns.items()]
+        columns += ["is_good as label"] if kind == "kto" else []
+        columns += ["tools"] if has_tools else []
+        con.execute(f"copy (select {', '.join(columns)} {where}) to {literal(str(path))} (format parquet, compression zstd)")
+        return
+    fields = LINES[format, kind].replace("{all}", "true" if recipe.trains_on == "all_answers" else "false")
+    # JSON has no raw control signs, so the line stands as it is.
+    con.execute(f"copy (select line({fields}) {where}) to {literal(str(path))} (format csv, header false, quote '', escape '', delimiter '\x01')")
+
+
+def _dataset_info(version: str, kind: str, files: list[str]) -> dict[str, Any]:
+    """LLaMA-Factory's register: one entry a file."""
+    columns = {"messages": "conversations", "system": "system", "tools": "tools"}
+    columns |= {"preference": {"chosen": "chosen", "rejected": "rejected"}, "kto": {"kto_tag": "kto_tag"}}.get(kind, {})
+    entry = {"formatting": "sharegpt", "columns": columns} | ({"ranking": True} if kind == "preference" else {})
+    return {f"{version}_{name.split('.')[0]}": {"file_name": name} | entry for name in files if name.endswith(".jsonl")}
+
+
+def _card(done: Export, recipe: Recipe, facts: dict[str, Any], funnel: list[tuple], files: list[str], longer: float | None) -> str:
+    data = "\n".join(f"  - {{split: {name.split('.')[0]}, path: {name}}}" for name in files if name.split(".")[0] in SPLITS)
+    steps = "\n".join(f"| {stage} | {unit} | {before:,} | {gone:,} | {kept:,} | {', '.join(f'{r} {n:,}' for r, n in json.loads(reasons).items())} |" for stage, unit, before, gone, kept, reasons in funnel)
+    personal = ", ".join(f"{n:,} {name}" for name, n in json.loads(facts["personal_values"]).items()) or "none found"
+    bias = "" if longer is None else f"\nThe better answer is the longer one in {longer:.0%} of the pairs.\n"
+    size = sum(done.rows.values())
+    category = next(name for limit, name in ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e12, "1M<n<10M")) if size < limit)
+    trained = "All of an assistant's turns carry loss." if recipe.trains_on == "all_answers" and recipe.kind == "sft" else "Only the last answer carries loss."
+    cost = "" if done.training_cost_usd is None else f" At the price given, an epoch costs about {done.training_cost_usd:,.2f} USD."
+    return f"""---
+pretty_name: {recipe.recipe} ({done.format})
+task_categories: [text-generation]
+size_categories: [{category}]
+configs:
+- config_name: default
+  data_files:
+{data}
+---
+
+# {facts["dataset_version"]}, format {done.format}
+
+{recipe.sentence} {contract(recipe.table).sentence}
+
+{trained} {done.train_tokens:,} tokens to train on.{cost} Tokens are those the provider counted, else a quarter of the bytes.
+{bias}
+What is good or bad is a probability resolved from feedback, evaluators and behaviour, no label by hand. An image stands as
+`<image>`; its bytes are not here. Replaced by stand-ins, the same one all through a conversation: {personal} (distinct values).
+Found by pattern and checksum: names and addresses of people are not, and phone numbers without separators are not either.
+
+Splits: {", ".join(f"{split} {n:,}" for split, n in done.rows.items())}; parted by {recipe.split.by}, kept together: {", ".join(recipe.split.together)}. No group is in two splits.
+
+| stage | unit | before | dropped | kept | reasons |
+|---|---|---|---|---|---|
+{steps}
+
+Made from {", ".join(f"`{name}` (snapshot {snapshot})" for name, snapshot in json.loads(facts["snapshots"]).items())};
+recipe {facts["recipe_sha256"][:16]}, code {facts["code_sha256"][:16]}, content {facts["content_sha256"][:16]}.
+"""
+
+
+def _croissant(done: Export, recipe: Recipe, facts: dict[str, Any], files: list[dict[str, Any]]) -> dict[str, Any]:
+    """Croissant 1.0 (MLCommons) metadata: the files with their hashes, and the fields of a record."""
+    kind = "sft" if recipe.kind == "eval" else recipe.kind
+    media = "application/x-parquet" if done.format == "trl_parquet" else "application/jsonlines"
+    names = {"trl": list(PARQUET[kind])}.get(done.format, [])
+    if done.format == "trl" and kind == "sft" and recipe.trains_on == "all_answers":
+        names = ["messages"]
+    sets = [
+        {"@type": "cr:RecordSet", "@id": f["name"].split(".")[0], "name": f["name"].split(".")[0], "field": [
+            {"@type": "cr:Field", "@id": f"{f['name'].split('.')[0]}/{name}", "name": name, "dataType": "sc:Text", "source": {"fileObject": {"@id": f["name"]}, "extract": {"column": name}}} for name in names]}
+        for f in files if names
+    ]  # fmt: skip
+    return {
+        "@context": {
+            "@language": "en", "@vocab": "https://schema.org/", "citeAs": "cr:citeAs", "column": "cr:column", "conformsTo": "dct:conformsTo", "cr": "http://mlcommons.org/croissant/",
+            "data": {"@id": "cr:data", "@type": "@json"}, "dataType": {"@id": "cr:dataType", "@type": "@vocab"}, "dct": "http://purl.org/dc/terms/", "examples": {"@id": "cr:examples", "@type": "@json"},
+            "extract": "cr:extract", "field": "cr:field", "fileProperty": "cr:fileProperty", "fileObject": "cr:fileObject", "fileSet": "cr:fileSet", "format": "cr:format", "includes": "cr:includes",
+            "isLiveDataset": "cr:isLiveDataset", "jsonPath": "cr:jsonPath", "key": "cr:key", "md5": "cr:md5", "parentField": "cr:parentField", "path": "cr:path", "recordSet": "cr:recordSet",
+            "references": "cr:references", "regex": "cr:regex", "repeated": "cr:repeated", "replace": "cr:replace", "sc": "https://schema.org/", "separator": "cr:separator", "source": "cr:source",
+            "subField": "cr:subField", "transform": "cr:transform",
+        },
+        "@type": "sc:Dataset", "conformsTo": "http://mlcommons.org/croissant/1.0", "name": facts["dataset_version"], "description": recipe.sentence,
+        "version": "1.0.0", "distribution": [
+            {"@type": "cr:FileObject", "@id": f["name"], "name": f["name"], "contentUrl": f["name"], "encodingFormat": media, "sha256": f["sha256"], "contentSize": f"{f['bytes']} B"} for f in files],
+        "recordSet": sets,
+    }  # fmt: skip

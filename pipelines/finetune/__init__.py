@@ -1,0 +1,1 @@
+"""Fine-tuning datasets from calls: recipes, the stages that choose and clean examples, and immutable versions."""

@@ -1,0 +1,133 @@
+"""What a dataset keeps and drops, drawn: calls in, examples and the funnel out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.finetune import dropped, recipe, said, staged
+from tests.support.marts import seen
+
+LONG = " ".join(f"word{n}" for n in range(60))
+SPREAD = {"split": {"by": "group"}}
+
+
+def ids(con) -> list[str]:
+    return seen(con, "select example_id from example order by 1")
+
+
+def test_good_answers_stay_and_bad_unsure_and_conflicting_ones_do_not() -> None:
+    calls = [said("good"), said("bad", "b?", good=0.2), said("unsure", "c?", confidence=0.01), said("both", "d?", conflicting=True), said("unknown", "e?", good=None)]
+    with staged(recipe(**SPREAD), calls) as (con, made):
+        assert ids(con) == ["good"]
+        assert dropped(made) == {"no outcome, text or partner that the recipe asks for": 4}
+
+
+def test_only_whole_conversations_stay() -> None:
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]}
+    broken = json.loads(json.dumps(call).replace('{\\"a\\": 1}', '{\\"a\\": '))
+    user, result = {"role": "user", "content": "look it up"}, {"role": "tool", "tool_call_id": "t", "content": "42"}
+    calls = [
+        said("tools", [user, call, result]), said("calls", [{"role": "user", "content": "now"}], [call]),
+        said("half", [user], [broken]), said("twice", [user, user]), said("empty", "x?", " "), said("orphan", [user, call, result | {"tool_call_id": "z"}]), said("ends", [user, {"role": "assistant", "content": "ok"}]),
+    ]  # fmt: skip
+    with staged(recipe(**SPREAD), calls) as (con, made):
+        assert ids(con) == ["calls", "tools"]
+        [(prompt,)] = con.execute("select prompt from example where example_id = 'tools'").fetchall()
+        assert json.loads(prompt)[1] == call | {"content": "", "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}]}
+        assert dropped(made) == {"tool arguments do not parse": 1, "roles do not alternate": 1, "empty answer": 1, "tool result without its call": 1, "does not end with a question": 1}
+
+
+def test_refusals_and_truncated_answers_go() -> None:
+    calls = [said("refused", "a?", "I'm sorry, but I can't help with that."), said("cut", "b?", finish_reason="length"), said("held", "c?", finish_reason="content_filter"),
+             said("able", "d?", "I can't recommend it enough.")]  # fmt: skip
+    with staged(recipe(**SPREAD), calls) as (con, made):
+        assert ids(con) == ["able"]
+        assert dropped(made) == {"refusal": 1, "truncated": 1, "held back by a filter": 1}
+
+
+def test_copies_go_and_a_chain_of_likenesses_drops_no_stranger() -> None:
+    def shifted(n: int) -> str:
+        return " ".join(f"word{i}" for i in range(n, n + 60))
+
+    # a like b, b like c, but a not like c.
+    calls = [said("a", shifted(0)), said("b", shifted(5)), said("c", shifted(10)), said("same", shifted(0).upper().replace(" ", "\n  "))]
+    with staged(recipe(**SPREAD), calls) as (con, made):
+        assert ids(con) == ["a", "c"]
+        assert dropped(made) == {"said before": 1, "nearly said before": 1}
+
+
+@pytest.mark.parametrize("change", [str, str.upper, lambda t: t.replace(" ", "  \n\t"), lambda t: t.replace(" ", ", ")])
+def test_what_a_benchmark_holds_goes(tmp_path: Path, change) -> None:
+    held = "Natalia sold clips to 48 of her friends in April, and then she sold half as many clips in May."
+    file = tmp_path / "held.jsonl"
+    file.write_text(json.dumps({"question": held, "answer": "72"}) + "\n" + json.dumps({"question": "Who was the first king?", "answer": "nobody knows"}) + "\n")
+    calls = [said("met", f"Please solve: {change(held)} Think first."), said("short", change("Who was the first king?")), said("free", "How many clips did you sell? 72")]
+    with staged(recipe(gates={"benchmarks": [str(file)]}, **SPREAD), calls) as (con, made):
+        assert ids(con) == ["free"]
+        assert dropped(made) == {"met in held.jsonl": 2}
+
+
+def test_personal_data_is_replaced_the_same_all_through_a_conversation() -> None:
+    values = ["bob.x@mail.example.com", "+49 30 1234567", "4111 1111 1111 1111", "DE89 3704 0044 0532 0130 00", "84.17.3.9", "sk-proj-abcdefghijklmnop1234", "AKIAIOSFODNN7EXAMPLE"]
+    asked = [{"role": "user", "content": "Hi\nbob.x@mail.example.com and " + " ; ".join(values)}]
+    args = [{"role": "assistant", "content": "", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "send", "arguments": json.dumps({"to": values[0], "text": f"a\n{values[2]}"})}}]}]
+    later = said("later", f"write to {values[0]} and amy@b.org", session_id="s")
+    calls = [said("first", asked, args, session_id="s"), later, said("other", "write to amy@b.org or 4111 1111 1111 1112 or 2026-11-20 or 1.2.3")]
+    with staged(recipe(**SPREAD), calls) as (con, made):
+        rows = dict(con.execute("select example_id, prompt || answer from example").fetchall())
+        assert not [v for v in values if v in "".join(rows.values())]
+        assert json.loads(con.execute("select answer from example where example_id = 'first'").fetchall()[0][0])[0]["tool_calls"][0]["function"]["arguments"] == '{"to":"[EMAIL_1]","text":"a\\n[CARD_1]"}'
+        assert "write to [EMAIL_1] and [EMAIL_2]" in rows["later"]
+        assert "write to [EMAIL_1] or 4111 1111 1111 1112 or 2026-11-20 or 1.2.3" in rows["other"]
+        assert made.personal == {"email": 2, "phone": 1, "card": 1, "iban": 1, "ip": 1, "key": 2}
+        assert not [v for v in values if v in json.dumps(made.funnel)]
+
+
+def test_rights_bind_by_tenant_provider_and_place() -> None:
+    calls = [said(f"{tenant}{n}", f"{tenant} {n}", tenant=tenant, provider_name=provider, served_region=region)
+             for n, (tenant, provider, region) in enumerate([("yes", "lab", "eu-west-1"), ("no", "lab", "eu-west-1"), ("new", "lab", "eu-west-1"), ("yes", "openai", "eu-west-1"), ("yes", "lab", "us-east-1"), ("yes", "lab", None)])]  # fmt: skip
+    consent = "tenant,workload,is_allowed,licence\nyes,,yes,own\nno,,no,"
+    with staged(recipe(rights={"consent": "required", "jurisdictions": ["eu", "ie"]}, **SPREAD), calls, training_consent=consent) as (con, made):
+        assert ids(con) == ["yes0"]
+        assert dropped(made) == {"consent refused": 1, "no consent known": 1, "provider terms forbid": 1, "served elsewhere or unknown where": 2}
+    with staged(recipe(rights={"consent": "assumed", "is_distillation": True}), calls[:1]) as (con, made):
+        assert dropped(made)["provider terms not known to allow distillation"] == 1
+
+
+def test_pairs_come_from_corrections_regenerated_answers_and_outcomes() -> None:
+    calls = [
+        said("p1", "sum?", "4", good=0.9), said("p2", "sum?", "5", good=0.1),
+        said("r1", "poem?", "first", good=None, session_id="s"), said("r2", "poem?", "second", good=None, session_id="s"),
+        said("c1", "capital?", "Lyon", good=0.1), said("x1", "joke?", "a", good=0.9), said("x2", "joke?", "b", good=0.85),
+        said("k1", "odd?", "no", good=0.95, session_id="t"), said("k2", "odd?", "yes", good=0.1, session_id="t"),
+    ]  # fmt: skip
+    with staged(recipe("preference", **SPREAD), calls, feedback=[{"target_id": "c1", "value_text": "Paris"}]) as (con, _):
+        rows = seen(con, "select label_source, json_extract_string(answer, '$[0].content'), json_extract_string(rejected, '$[0].content') from example order by all")
+        # k: the last answer is the worse one by its outcome, so that the regenerated pair is none, but the outcomes are one.
+        assert rows == ["correction Paris Lyon", "outcome 4 5", "outcome no yes", "regenerate second first"]
+
+
+def test_kto_takes_both_sides_and_eval_is_never_trained_on() -> None:
+    calls = [said("good"), said("bad", "b?", "I cannot help.", good=0.1), said("middle", "c?", good=0.5)]
+    with staged(recipe("kto", **SPREAD), calls) as (con, _):
+        assert seen(con, "select example_id, is_good from example order by 1") == ["bad false", "good true"]
+    held = {"dataset_version": "eval-1", "example_id": "e", "inference_id": "e", "started_at": None, "prompt": json.dumps([{"role": "user", "content": LONG}])}
+    with staged(recipe(**SPREAD), [said("near", LONG + " more"), said("free")], held=[held]) as (con, made):
+        assert ids(con) == ["free"]
+        assert dropped(made) == {"near an evaluation prompt": 1}
+
+
+@pytest.mark.parametrize("by", ["time", "group"])
+def test_no_group_is_in_two_splits(by: str) -> None:
+    calls = [said(f"c{n:03}", f"question {n // 3} " + " ".join(f"w{n // 3}_{i}" for i in range(20)) + f" {n}", f"answer {n} " + " ".join(f"a{n}_{i}" for i in range(40)), session_id=f"s{n % 50}") for n in range(120)]
+    with staged(recipe(split={"by": by, "together": ["near_duplicate"]}), calls) as (con, made):
+        assert seen(con, "select count(*) from (select group_key from example group by 1 having count(distinct split) > 1)") == ["0"]
+        assert seen(con, "select count(distinct split), count(distinct group_key) from example") == ["3 40"]
+        # The three like prompts of a group are never parted.
+        assert seen(con, "select count(*) from (select regexp_extract(prompt, 'question ([0-9]+)', 1) as q from example group by 1 having count(distinct split) > 1)") == ["0"]
+        if by == "time":
+            assert seen(con, "select max(started_at) filter (where split = 'train') < min(started_at) filter (where split = 'test') from example") == ["true"]
+        dropped(made)

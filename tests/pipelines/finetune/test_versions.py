@@ -1,0 +1,104 @@
+"""A dataset's versions in a real warehouse, and their exports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import NotConfigured, StopTheLine
+from pipelines.export.finetune import export_dataset
+from pipelines.finetune.versions import build_dataset, difference
+from tests.support.finetune import recipe, said, stored
+from tests.support.lakehouse import ask, crash_at, started
+
+TOOLS = json.dumps([{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}])
+TOOL_CALL = [{"role": "assistant", "content": None, "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]}]
+CALLS = [
+    *(said(f"c{n:02}", f"question {n}?", f'answer {n} "quoted"\nand on') for n in range(20)),
+    said("tool", [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "go"}], TOOL_CALL, tools=TOOLS),
+    said("p1", "same?", "yes"), said("p2", "same?", "no", good=0.1),
+]  # fmt: skip
+SPLIT = {"split": {"by": "group", "test_share": 0.2}}
+
+
+def crashed_build(settings, n: int, after: bool) -> None:
+    crash_at(n, after=after)
+    build_dataset(settings, recipe(**SPLIT))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory):
+    """A warehouse that tests only add versions to."""
+    return stored(tmp_path_factory.mktemp("datasets") / "home", CALLS)
+
+
+def test_the_same_inputs_are_the_same_version_and_a_change_is_another(home) -> None:
+    settings = home
+    first, second = build_dataset(settings, recipe(**SPLIT)), build_dataset(settings, recipe(**SPLIT))
+    assert (first.is_new, second.is_new, first.dataset_version) == (True, False, second.dataset_version)
+    assert sum(first.counts.values()) == 22
+    assert ask(settings, f"select count(*) from datasets.sft where dataset_version = '{first.dataset_version}'") == [(22,)]
+    assert ask(settings, f"select count(*) from datasets.version where dataset_version = '{first.dataset_version}'") == [(1,)]
+    other = build_dataset(settings, recipe(mix={"max_examples": 10}, **SPLIT))
+    assert difference(settings, first.dataset_version, other.dataset_version) == {
+        "added": 0, "removed": 12, "changed": 0, "moved to another split": 0, "the same": 10, "differs in": "recipe_sha256"}  # fmt: skip
+    with pytest.raises(StopTheLine, match="no consent known"):
+        build_dataset(settings, recipe(rights={"consent": "required"}))
+
+
+@pytest.mark.parametrize(("n", "after"), [(1, True)])
+def test_a_crash_leaves_no_half_version(tmp_path: Path, home, n: int, after: bool) -> None:
+    settings = stored(tmp_path / "home", CALLS)
+    with started(crashed_build, settings, n, after) as process:
+        process.join()
+        assert process.exitcode < 0
+    version = build_dataset(settings, recipe(**SPLIT)).dataset_version
+    assert version == build_dataset(home, recipe(**SPLIT)).dataset_version
+    assert ask(settings, "select count(*), count(distinct example_id) from datasets.sft") == [(22, 22)]
+    assert ask(settings, "select count(*) from datasets.version") == [(1,)]
+    [(last, kept)] = ask(settings, "select count(*), arg_max(kept_count, stage_number) from datasets.funnel")
+    assert (last, kept) == (12, 22)
+
+
+def exported(settings, version: str, format: str, to: Path) -> list[dict]:
+    export_dataset(settings, version, format, str(to), training_usd_per_mtok=3)
+    return [json.loads(line) for path in sorted(to.glob("*.jsonl")) for line in path.read_text().splitlines()]
+
+
+def test_exports_have_the_shape_each_trainer_reads(tmp_path: Path, home) -> None:
+    settings = home
+    sft, pairs = build_dataset(settings, recipe(**SPLIT)).dataset_version, build_dataset(settings, recipe("preference", **SPLIT)).dataset_version
+    kto = build_dataset(settings, recipe("kto", **SPLIT)).dataset_version
+    user = [{"role": "user", "content": "question 0?"}]
+    answer = {"role": "assistant", "content": 'answer 0 "quoted"\nand on'}
+    [row] = [r for r in exported(settings, sft, "trl", tmp_path / "trl") if r["prompt"] == user]
+    assert row == {"prompt": user, "completion": [answer]}
+    tool = next(r for r in exported(settings, sft, "openai", tmp_path / "openai") if "tools" in r)
+    assert tool["messages"][-1]["tool_calls"][0]["function"]["arguments"] == '{"a":1}' and tool["messages"][-1]["weight"] == 1 and tool["tools"] == json.loads(TOOLS)
+    tool = next(r for r in exported(settings, sft, "nemo", tmp_path / "nemo") if "tools" in r)
+    assert tool["messages"][-1]["tool_calls"][0]["function"]["arguments"] == {"a": 1}
+    turns = next(r for r in exported(settings, sft, "llamafactory", tmp_path / "lf") if r["system"])
+    assert turns["conversations"] == [{"from": "human", "value": "go"}, {"from": "function_call", "value": '{"name":"f","arguments":{"a":1}}'}] and turns["system"] == "Be brief."
+    assert set(json.loads((tmp_path / "lf/dataset_info.json").read_text())) == {f"{sft}_{p.stem}" for p in (tmp_path / "lf").glob("*.jsonl")}
+    same = [{"role": "user", "content": "same?"}]
+    yes, no = ({"role": "assistant", "content": text} for text in ("yes", "no"))
+    assert exported(settings, pairs, "trl", tmp_path / "dpo") == [{"prompt": same, "chosen": [yes], "rejected": [no]}]
+    assert exported(settings, pairs, "axolotl", tmp_path / "ax") == [{"messages": same, "chosen": yes, "rejected": no}]
+    assert exported(settings, pairs, "openai", tmp_path / "odpo") == [{"input": {"messages": same}, "preferred_output": [yes], "non_preferred_output": [no]}]
+    assert {r["label"] for r in exported(settings, kto, "trl", tmp_path / "kto")} == {True, False}
+    assert all(set(r) >= {"conversations", "kto_tag"} for r in exported(settings, kto, "llamafactory", tmp_path / "lk"))
+    with pytest.raises(NotConfigured, match="there are"):
+        export_dataset(settings, kto, "nemo", str(tmp_path / "no"))
+
+
+@pytest.mark.parametrize("format", ["trl_parquet", "llamafactory"])
+def test_the_same_version_gives_the_same_bytes(tmp_path: Path, home, format: str) -> None:
+    settings = home
+    version = build_dataset(settings, recipe(**SPLIT)).dataset_version
+    for name in ("a", "b"):
+        export_dataset(settings, version, format, str(tmp_path / name))
+    files = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert "manifest.json" in files and "README.md" in files and "croissant.json" in files
+    assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)

@@ -1,0 +1,59 @@
+"""Conversations of every dialect in one shape: warehouse/finetune/chat.sql."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import duckdb
+import pytest
+
+from pipelines.settings import ROOT
+
+USER, CALL = {"role": "user", "content": "q"}, {"type": "function", "function": {"name": "n", "arguments": '{"x":1}'}}
+
+
+def shaped(macro: str, said: Any, system: str | None = None) -> list[dict]:
+    with duckdb.connect() as con:
+        con.execute((ROOT / "warehouse/finetune/chat.sql").read_text())
+        con.execute("create table t as select $1::varchar as said, $2::varchar as system", [said if isinstance(said, str) else json.dumps(said), system])
+        return [json.loads(m) for m in con.execute(f"select {macro} from t").fetchall()[0][0]]
+
+
+@pytest.mark.parametrize(("said", "expected"), [
+    ("plain", [{"role": "user", "content": "plain"}]),
+    ('"quoted"', [{"role": "user", "content": "quoted"}]),
+    ([{"role": "developer", "content": "be"}, USER], [{"role": "system", "content": "be"}, USER]),
+    ({"system": "be", "messages": [{"role": "user", "content": [{"type": "text", "value": "q"}]}]}, [{"role": "system", "content": "be"}, USER]),
+    ({"input": "q"}, [USER]),
+    ([{"role": "user", "content": [{"type": "text", "text": "see"}, {"type": "image_url", "image_url": {"url": "http://x/y.png"}}]}], [{"role": "user", "content": "see\n<image>"}]),
+    ([{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "42"}]}, {"type": "text", "text": "q"}]}],
+     [{"role": "tool", "tool_call_id": "t", "content": "42"}, USER]),
+    ([{"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "so"}, {"type": "tool_use", "id": "t", "name": "n", "input": {"x": 1}}]}],
+     [{"role": "assistant", "content": "so", "tool_calls": [CALL | {"id": "t"}]}]),
+    ([{"role": "assistant", "parts": [{"type": "tool_call", "id": "t", "name": "n", "arguments": {"x": 1}}]}, {"role": "tool", "parts": [{"type": "tool_call_response", "id": "t", "response": "ok"}]}],
+     [{"role": "assistant", "content": "", "tool_calls": [CALL | {"id": "t"}]}, {"role": "tool", "tool_call_id": "t", "content": "ok"}]),
+    ([{"role": "user", "content": [{"text": "q"}]}, {"role": "assistant", "content": [{"toolUse": {"toolUseId": "t", "name": "n", "input": {"x": 1}}}]}],
+     [USER, {"role": "assistant", "content": "", "tool_calls": [CALL | {"id": "t"}]}]),
+])  # fmt: skip
+def test_requests(said: Any, expected: list[dict]) -> None:
+    assert shaped("chat_prompt(said, system)", said) == expected
+
+
+@pytest.mark.parametrize(("said", "expected"), [
+    ("text", {"content": "text"}),
+    ({"choices": [{"message": {"role": "assistant", "content": "first"}}, {"message": {"role": "assistant", "content": "second"}}]}, {"content": "first"}),
+    ([{"type": "text", "text": "blocks"}], {"content": "blocks"}),
+    ({"output": {"message": {"role": "assistant", "content": [{"text": "converse"}]}}}, {"content": "converse"}),
+    ({"role": "assistant", "content": [{"type": "text", "text": "so"}, {"type": "tool_use", "id": "t", "name": "n", "input": {"x": 1}}]}, {"content": "so", "tool_calls": [CALL | {"id": "t"}]}),
+    ({"output": [{"type": "reasoning"}, {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "so"}]}, {"type": "function_call", "call_id": "t", "name": "n", "arguments": '{"x": 1}'}]},
+     {"content": "so", "tool_calls": [CALL | {"id": "t"}]}),
+    ([{"role": "assistant", "parts": [{"type": "text", "content": "parts"}], "finish_reason": "stop"}], {"content": "parts"}),
+])  # fmt: skip
+def test_answers(said: Any, expected: dict) -> None:
+    [message] = shaped("joined_answer(answered) from (select chat_answer(said) as answered from t) --", said)
+    assert message == {"role": "assistant"} | expected
+
+
+def test_a_system_prompt_kept_apart_comes_first() -> None:
+    assert shaped("chat_prompt(said, system)", [USER], '[{"type": "text", "content": "be"}]') == [{"role": "system", "content": "be"}, USER]

@@ -1,0 +1,8 @@
+-- Answers that were good, and answers that were bad, each by itself.
+select c.inference_id as example_id, c.inference_id, cast(null as varchar) as rejected_inference_id, c.conversation, c.started_at, c.tenant, c.workload, c.request_model, c.provider_name,
+    c.outcome_share, c.confidence_share, 'outcome' as label_source, c.outcome_share >= $good_share as is_good, cast(null as double) as margin_share,
+    c.input_tokens, c.output_text_tokens, c.finish_reason,
+    t.prompt, t.tools, t.images, t.answer, cast(null as varchar) as rejected
+from call as c join told as t on t.inference_id = c.inference_id
+where c.is_matured and c.outcome_status = 'resolved' and not c.is_conflicting and c.confidence_share >= $confidence_share
+  and (c.outcome_share >= $good_share or c.outcome_share <= $bad_share)

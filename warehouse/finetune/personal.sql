@@ -1,0 +1,42 @@
+-- Personal data and secrets in JSON text: pattern and checksum. Escapes of JSON are set apart by a unit separator first, so that
+-- \nbob@example.com is not read as nbob@example.com; it is taken out again at the end.
+create or replace macro apart(said) as regexp_replace(said, '\\([nrtbf])', '\\\1' || chr(31), 'g');
+
+create or replace macro digits(value) as regexp_replace(value, '[^0-9]', '', 'g');
+
+-- Luhn, ISO/IEC 7812-1: every second digit from the right doubled, digits summed, divisible by ten.
+create or replace macro is_luhn(number) as
+    list_sum(list_transform(range(len(number)), lambda n:
+        case when (len(number) - 1 - n) % 2 = 0 then number[n + 1]::int else (2 * number[n + 1]::int) // 10 + (2 * number[n + 1]::int) % 10 end)) % 10 = 0;
+
+-- ISO 13616: the first four signs moved to the end, letters as numbers from 10 on, modulo 97 is one; sign by sign, so no number is too long.
+create or replace macro is_iban(value) as
+    len(value) between 15 and 34 and
+    list_reduce(list_prepend(0::bigint, list_transform(string_split(substr(value, 5) || left(value, 4), ''), lambda c:
+        case when c between '0' and '9' then ascii(c) - 48 else ascii(c) - 55 end::bigint)),
+        lambda rest, x: (case when x < 10 then rest * 10 else rest * 100 end + x) % 97) = 1;
+
+create or replace macro may_be_personal(said) as
+    regexp_matches(said, '@|[0-9][0-9 ().-]{6,}[0-9]|[0-9]\.[0-9]+\.[0-9]+\.[0-9]|[0-9A-Fa-f]:[0-9A-Fa-f:]{4}|sk-|[rsp]k_|AKIA|ASIA|gh[pousr]_|github_pat_|glpat-|AIza|xox|hf_|gsk_|xai-|npm_|SG\.|eyJ|PRIVATE KEY|[Bb]earer |[A-Z]{2}[0-9]{2}');
+
+-- All that is found in a text set `apart`: class and value.
+create or replace macro personal_found(said) as
+    list_concat(
+        list_transform(regexp_extract_all(said,
+            '-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)-----END [A-Z ]*PRIVATE KEY-----|\b(?:sk-[A-Za-z0-9_-]{16,}|[rsp]k_(?:live|test)_[0-9A-Za-z]{16,}|(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,}|AIza[0-9A-Za-z_-]{30,}|xox[abeprs]-[0-9A-Za-z-]{10,}|hf_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{30,}|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{5,})|[Bb]earer [A-Za-z0-9._~+/-]{20,}=*'),
+            lambda v: {'class': 'KEY', 'value': v}),
+        list_transform(regexp_extract_all(said, '[\pL0-9._%+-]+@[\pL0-9-]+(?:\.[\pL0-9-]+)*\.\pL{2,}'), lambda v: {'class': 'EMAIL', 'value': v}),
+        list_transform(list_filter(regexp_extract_all(said, '\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b'),
+            lambda v: is_iban(replace(v, ' ', ''))), lambda v: {'class': 'IBAN', 'value': v}),
+        list_transform(list_filter(regexp_extract_all(said, '\b(?:3[47][0-9]{2}[ -]?[0-9]{6}[ -]?[0-9]{5}|[2-6][0-9]{3}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{1,7})\b'),
+            lambda v: is_luhn(digits(v))), lambda v: {'class': 'CARD', 'value': v}),
+        list_transform(list_filter(regexp_extract_all(said,
+            '\b(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\b|\b(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}\b|\b(?:[0-9A-Fa-f]{1,4}:){2,6}(?::[0-9A-Fa-f]{1,4}){1,5}\b'),
+            lambda v: v not in ('0.0.0.0', '127.0.0.1') and regexp_matches(v, '[0-9]')), lambda v: {'class': 'IP', 'value': v}),
+        list_transform(list_filter(regexp_extract_all(said,
+            '\+[0-9]{1,3}[ .-]?(?:\(0?[0-9]{1,4}\)[ .-]?)?[0-9](?:[ .-]?[0-9]){5,12}|\(?\b[2-9][0-9]{2}\)?[ .-][0-9]{3}[ .-][0-9]{4}\b|\b0[1-9](?:[ .-]?[0-9]{2}){4}\b|\b0[1-9][0-9]{0,4}[ /-][0-9]{3,8}(?:[ -][0-9]{2,8}){0,3}\b'),
+            lambda v: len(digits(v)) between 8 and 15), lambda v: {'class': 'PHONE', 'value': v}));
+
+-- A text with each value replaced; `pairs` are value and stand-in, parted by a record separator, the longest value first.
+create or replace macro redacted(said, pairs) as
+    replace(list_reduce(list_prepend(apart(said), pairs), lambda t, p: replace(t, split_part(p, chr(30), 1), split_part(p, chr(30), 2))), chr(31), '');

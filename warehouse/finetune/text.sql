@@ -1,0 +1,27 @@
+-- What of a conversation is compared: turns without the system prompt, which many calls share.
+create or replace macro turns_text(messages) as
+    array_to_string(list_concat(
+        case when json_extract_string(messages::json, '$[0].role') = 'system' then json_extract_string(messages::json, '$[*].content')[2:]
+            else json_extract_string(messages::json, '$[*].content') end,
+        json_extract_string(messages::json, '$[*].tool_calls[*].function.arguments')), chr(10));
+
+-- The words of a text in order, in lower case; signs of scripts without spaces are words of their own.
+create or replace macro text_words(said) as
+    string_split(trim(regexp_replace(lower(
+        case when strlen(said) <> length(said) then regexp_replace(said, '([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])', ' \1 ', 'g') else said end),
+        '[^\pL\pN\pM]+', ' ', 'g')), ' ');
+
+create or replace macro plain_text(said) as array_to_string(text_words(said), ' ');
+
+-- Language by script, else by the commonest words of seven languages; null where neither tells (code, a few words).
+create or replace macro language_of(said) as
+    case when regexp_matches(said, '[\p{Hiragana}\p{Katakana}]') then 'ja' when regexp_matches(said, '\p{Hangul}') then 'ko' when regexp_matches(said, '\p{Han}{2}') then 'zh'
+        when regexp_matches(said, '\p{Cyrillic}{3}') then 'ru' when regexp_matches(said, '\p{Arabic}{3}') then 'ar' when regexp_matches(said, '\p{Devanagari}{3}') then 'hi'
+        else list_transform(list_filter([list_max(list_transform([
+            {'n': len(regexp_extract_all(lower(said), '\b(?:the|and|of|is|that|with|this|are|you)\b')), 'language': 'en'},
+            {'n': len(regexp_extract_all(lower(said), '\b(?:der|die|und|ist|das|nicht|ein|mit|sie)\b')), 'language': 'de'},
+            {'n': len(regexp_extract_all(lower(said), '\b(?:le|les|des|est|une|pas|pour|vous|dans)\b')), 'language': 'fr'},
+            {'n': len(regexp_extract_all(lower(said), '\b(?:el|los|las|que|una|por|para|del|como)\b')), 'language': 'es'},
+            {'n': len(regexp_extract_all(lower(said), '\b(?:il|che|di|per|non|una|sono|della|gli)\b')), 'language': 'it'},
+            {'n': len(regexp_extract_all(lower(said), '\b(?:os|uma|com|não|para|mais|dos|você|isso)\b')), 'language': 'pt'},
+            {'n': len(regexp_extract_all(lower(said), '\b(?:het|een|van|niet|dat|zijn|voor|met|ik)\b')), 'language': 'nl'}], lambda x: x))], lambda x: x.n >= 2), lambda x: x.language)[1] end;
