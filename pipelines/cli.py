@@ -311,7 +311,6 @@ def routing_rollback() -> None:
     console.print(f"policy {rollback(Settings.load())} is in force again", highlight=False)
 
 
-<<<<<<< HEAD
 forecasts = typer.Typer(help="Forecasts of prices and spend, with intervals checked against the past.", no_args_is_help=True)
 app.add_typer(forecasts, name="forecast")
 Origin = Annotated[datetime | None, typer.Option("--at", formats=["%Y-%m-%d"], help="Forecast with what was known then; default: all that is known")]
@@ -385,7 +384,8 @@ def forecast_spend(
     if plot is not None:
         for path in fan.draw_total(found, rows, plot):
             console.print(str(path), highlight=False, soft_wrap=True)
-=======
+
+
 dataset = typer.Typer(help="Fine-tuning datasets: make a version, write it for a trainer, compare two.", no_args_is_help=True)
 app.add_typer(dataset, name="dataset")
 
@@ -423,7 +423,6 @@ def dataset_diff(before: str, after: str) -> None:
 
     for name, value in difference(Settings.load(), before, after).items():
         console.print(f"{name}: {value}", highlight=False)
->>>>>>> finetune
 
 
 @app.command()
