@@ -18,8 +18,8 @@ from scipy.sparse.csgraph import connected_components
 
 from pipelines.contracts import literal
 from pipelines.errors import NotConfigured
-from pipelines.finetune.near import Benchmark, first_of_each, near_pairs
 from pipelines.finetune.recipe import Recipe
+from pipelines.near import Benchmark, first_of_each, near_pairs
 from pipelines.settings import ROOT
 
 FOLDER = ROOT / "warehouse" / "finetune"

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from pipelines.contracts import contract  # noqa: E402
 from pipelines.engine import connect  # noqa: E402
 from pipelines.finetune import stages  # noqa: E402
-from pipelines.finetune.near import near_pairs  # noqa: E402
+from pipelines.near import near_pairs  # noqa: E402
 from pipelines.settings import Settings  # noqa: E402
 from tests.support.finetune import dropped, recipe, said, staged  # noqa: E402
 from tests.support.marts import fill  # noqa: E402

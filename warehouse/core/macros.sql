@@ -108,3 +108,9 @@ create or replace macro context_band(input_tokens) as
 create or replace macro price_tier(service_tier) as
     case when service_tier is null or lower(service_tier) in ('standard', 'default', 'auto', 'on_demand', 'scale', 'none') then 'standard'
          else lower(service_tier) end;
+
+-- The words of a text in order, in lower case; signs of scripts without spaces are words of their own.
+create or replace macro text_words(said) as
+    string_split(trim(regexp_replace(lower(
+        case when strlen(said) <> length(said) then regexp_replace(said, '([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])', ' \1 ', 'g') else said end),
+        '[^\pL\pN\pM]+', ' ', 'g')), ' ');

@@ -5,12 +5,6 @@ create or replace macro turns_text(messages) as
             else json_extract_string(messages::json, '$[*].content') end,
         json_extract_string(messages::json, '$[*].tool_calls[*].function.arguments')), chr(10));
 
--- The words of a text in order, in lower case; signs of scripts without spaces are words of their own.
-create or replace macro text_words(said) as
-    string_split(trim(regexp_replace(lower(
-        case when strlen(said) <> length(said) then regexp_replace(said, '([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])', ' \1 ', 'g') else said end),
-        '[^\pL\pN\pM]+', ' ', 'g')), ' ');
-
 create or replace macro plain_text(said) as array_to_string(text_words(said), ' ');
 
 -- Language by script, else by the commonest words of seven languages; null where neither tells (code, a few words).

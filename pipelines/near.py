@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 from rensa import RMinHash
 
-BANDS, ROWS = 12, 4
-"""A pair of similarity 0.8 shares a band with probability 0.998, one of 0.7 with 0.96."""
+BANDS, ROWS = 16, 4
+"""A pair of similarity 0.8 shares a band with probability 0.9997, one of 0.7 with 0.988."""
 SHINGLE, GRAM, SHORT_GRAM = 3, 13, 8
 CROWD = 50
 """In a band shared by more texts than this each is compared with the first of them and its neighbour only."""
