@@ -21,7 +21,7 @@ from pyiceberg.table import Table
 
 from pipelines.contracts import contract, quoted
 from pipelines.engine import connect, parquet_list, write
-from pipelines.gate import RESULTS, Audit
+from pipelines.gate import RESULTS, Audit, BatchRefused
 from pipelines.lake import FileEntry, Lake, Snapshot
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,10 @@ def announcement(name: str, steps: list[dict]) -> dict[str, str]:
 
 
 def settle(lake: Lake, table: str, attempt: Callable[[Snapshot], None]) -> None:
-    """`Lake.settle` for commits that announce something: `attempt` is given a snapshot after which nothing is left to do."""
+    """`Lake.settle` for commits that announce something: `attempt` is given a snapshot after which nothing is left to do.
+
+    When the gate refuses the batch, what it found is kept all the same, before `BatchRefused` is raised on.
+    """
 
     def finished(seen: Snapshot) -> None:
         while announced(seen.table):
@@ -65,7 +68,16 @@ def settle(lake: Lake, table: str, attempt: Callable[[Snapshot], None]) -> None:
             seen = lake.snapshot(table)
         attempt(seen)
 
-    lake.settle(table, finished)
+    try:
+        lake.settle(table, finished)
+    except BatchRefused as refused:
+        folder = lake.settings.scratch / uuid.uuid4().hex
+        try:
+            step = results(lake, refused.audit, folder)
+            lake.settle(RESULTS, lambda seen: _replace(lake, seen, step))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def announced(table: Table) -> dict[str, list[dict]]:
@@ -95,8 +107,11 @@ def _do(lake: Lake, seen: Snapshot, step: dict, table: str, name: str) -> None:
         return
     # Asked after `seen` was read: if another process had done the step before that and the rows then moved on, say by
     # compaction, the announcement would be gone.
-    if name not in announced(lake.table(table)):
-        return
+    if name in announced(lake.table(table)):
+        _replace(lake, seen, step)
+
+
+def _replace(lake: Lake, seen: Snapshot, step: dict) -> None:
     remove: list[FileEntry] = []
     rewritten: list[str] = []
     if step["drop"] and seen.files:

@@ -12,6 +12,7 @@ from pipelines import build
 from pipelines.build import build_table, mart_order, stale_days
 from pipelines.errors import NotConfigured, PromiseBroken, StopTheLine
 from pipelines.ingest import ingest_source
+from pipelines.lake import Lake
 from pipelines.prices import ingest_feed
 from tests.support.lakehouse import (
     DAY,
@@ -117,13 +118,19 @@ def test_a_day_that_is_asked_for_is_filled_with_what_there_is(built):
     assert hashes(built, ["marts.call_cost"]) == before
 
 
-def test_a_broken_promise_replaces_nothing(built, monkeypatch):
+def test_a_broken_promise_replaces_nothing_and_is_told_in_the_gates_results(built, monkeypatch):
+    told = f"select broken_count from core.gate_result where target_table = 'marts.call_cost' and batch = '{DAY} to {DAY}' and promise = 'cost_not_negative' and not held"
     before = hashes(built)
     select = build._select
-    monkeypatch.setattr(build, "_select", lambda promised: f"select * replace (-1 as list_cost_usd) from ({select(promised)})")
-    with pytest.raises(PromiseBroken, match="cost_not_negative"):
-        build_table(built, "marts.call_cost", [DAY])
-    assert hashes(built) == before
+    with monkeypatch.context() as patched:
+        patched.setattr(build, "_select", lambda promised: f"select * replace (-1 as list_cost_usd) from ({select(promised)})")
+        with pytest.raises(PromiseBroken, match="cost_not_negative"):
+            build_table(built, "marts.call_cost", [DAY])
+    assert hashes(built) == before, "what readers see"
+    Lake(built).publish_views()
+    assert ask(built, told) == [(3,)]
+    build_table(built, "marts.call_cost", [DAY])
+    assert ask(built, told) == []
 
 
 def test_sql_that_does_not_run_is_named(built, monkeypatch):
