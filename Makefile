@@ -1,5 +1,5 @@
 # make run    set up, run the DAGs under Airflow on a sample (or LOGS=<url> FORMAT=<name>), print an answer; ONCE=1 ends then
-# make test   set up and run the tests
+# make test   set up and run the tests, side by side; TESTS=tests/pipelines runs some
 # make lint   ruff
 # make clean  remove the environment and what the sample run left (.venv, .flywheel)
 
@@ -17,7 +17,7 @@ run: $(VENV)/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/flywheel run $(if $(LOGS),--logs '$(LOGS)') $(if $(FORMAT),--format '$(FORMAT)') $(if $(ONCE),--once)
 
 test: $(VENV)/ready
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(TESTS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(or $(TESTS),-n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder)
 
 lint: $(VENV)/ready
 	@$(BIN)/ruff check .

@@ -51,3 +51,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     reports = [report for name in sources for report in ingest_source(settings, name, ARRIVAL)]
     build_all(settings)
     return World(settings, folder / "truth", reports)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side, each file's tests stay together, and so do all that share the world or Airflow: both are made once.
+
+    These two take longest, so they come first.
+    """
+
+    def room(item: pytest.Item) -> tuple[int, str]:
+        if item.get_closest_marker("airflow"):
+            return 0, "airflow"
+        return (1, "world") if "world" in item.fixturenames else (2, item.nodeid.partition("::")[0])
+
+    items.sort(key=lambda item: room(item)[0])
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(room(item)[1]))
