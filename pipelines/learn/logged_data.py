@@ -18,6 +18,7 @@ from pipelines.errors import StopTheLine
 
 FOLDS = 3
 """Folds of cross-fitting. Two give away half of the rows of a rarely chosen action; more than three cost time and change little."""
+PENALTIES = np.logspace(1, 5, 5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,26 +116,51 @@ def fit_reward(
     """n×k predictions of the reward of every action, each row's made without the fold its cluster is in (cross-fitting, so that the
     intervals of doubly robust estimators need not trust the model; Chernozhukov et al. 2018).
 
-    One `model` an action: any scikit-learn regressor, or a classifier where all rewards are 0 or 1; default: ridge regression on
-    standardised features, its penalty chosen by leave-one-out error. An action that a fold cannot learn gets the mean of all rewards.
-    Predictions are kept within the rewards seen. `outcome` replaces the reward, for example by `cost_usd`.
+    Default: ridge regression on standardised features in three steps: each action's mean, what the context adds for all actions alike, and
+    what it adds for one action beside that. So a rarely chosen action borrows from all others what makes a call hard. Penalties are chosen by
+    leave-one-out error. With `model`, any scikit-learn regressor, or a classifier where all rewards are 0 or 1: one an action, and an action
+    that a fold cannot learn gets the mean of all rewards. Predictions are kept within the rewards seen. `outcome` replaces the reward, for
+    example by `cost_usd`.
     """
     target = logged.reward if outcome is None else outcome
-    chosen = model or make_pipeline(StandardScaler(), RidgeCV(np.logspace(1, 4, 4)))
-    if is_classifier(chosen) and not np.isin(target, (0, 1)).all():
+    if model is not None and is_classifier(model) and not np.isin(target, (0, 1)).all():
         raise StopTheLine("a classifier as reward model needs rewards of 0 and 1; give a regressor")
     predicted = np.empty((len(logged), logged.action_count))
     for test in logged.folds(folds, seed):
-        for action in range(logged.action_count):
-            train = ~test & (logged.action == action)
-            learnt = target[train]
-            if learnt.size < 2 or (learnt == learnt[0]).all():
-                # Shrunk towards all actions: three equal rewards say little.
-                predicted[test, action] = (learnt.sum() + 2 * target[~test].mean()) / (learnt.size + 2)
-                continue
-            fitted = clone(chosen).fit(logged.context[train], learnt)
-            predicted[test, action] = fitted.predict_proba(logged.context[test])[:, 1] if is_classifier(fitted) else fitted.predict(logged.context[test])
+        known = logged.context[~test], logged.action[~test], target[~test], logged.context[test], logged.action_count
+        predicted[test] = _borrowing(*known) if model is None else _one_an_action(model, *known)
     return np.clip(predicted, target.min(), target.max())
+
+
+def _borrowing(context: np.ndarray, action: np.ndarray, target: np.ndarray, asked: np.ndarray, action_count: int) -> np.ndarray:
+    scale = StandardScaler().fit(context)
+    context, asked = scale.transform(context), scale.transform(asked)
+    # Shrunk towards all actions: three equal rewards say little.
+    count = np.bincount(action, minlength=action_count)
+    mean = (np.bincount(action, weights=target, minlength=action_count) + 2 * target.mean()) / (count + 2)
+    left = target - mean[action]
+    shared = RidgeCV(PENALTIES).fit(context, left)
+    left = left - shared.predict(context)
+    predicted = shared.predict(asked)[:, None] + mean
+    for one in np.flatnonzero(count >= 10):
+        seen = action == one
+        predicted[:, one] += RidgeCV(PENALTIES).fit(context[seen], left[seen]).predict(asked)
+    return predicted
+
+
+def _one_an_action(
+    model: BaseEstimator, context: np.ndarray, action: np.ndarray, target: np.ndarray, asked: np.ndarray, action_count: int
+) -> np.ndarray:
+    predicted = np.empty((len(asked), action_count))
+    for one in range(action_count):
+        seen = action == one
+        learnt = target[seen]
+        if learnt.size < 2 or (learnt == learnt[0]).all():
+            predicted[:, one] = (learnt.sum() + 2 * target.mean()) / (learnt.size + 2)
+            continue
+        fitted = clone(model).fit(context[seen], learnt)
+        predicted[:, one] = fitted.predict_proba(asked)[:, 1] if is_classifier(fitted) else fitted.predict(asked)
+    return predicted
 
 
 def estimate_propensity(logged: LoggedData, models: Sequence[BaseEstimator] | None = None, *, folds: int = FOLDS, seed: int = 0) -> LoggedData:
