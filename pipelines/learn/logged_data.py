@@ -214,7 +214,7 @@ def _floats(name: str, value: object, shape: tuple[int | None, ...]) -> np.ndarr
         array = _matrix(name, value, shape).astype(np.float64)
     except (TypeError, ValueError) as error:
         raise StopTheLine(f"{name} is not numbers: {error}") from error
-    _refuse(name, ~np.isfinite(array).reshape(len(array), -1).all(axis=1), "missing or infinite")
+    _refuse(name, ~np.isfinite(array).reshape(len(array), -1).all(axis=1), "missing, infinite or no numbers")
     return array
 
 

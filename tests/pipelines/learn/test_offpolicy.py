@@ -178,7 +178,7 @@ def test_a_self_normalised_figure_is_never_outside_what_was_seen(rows: list[tupl
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"reward": [1, np.nan, 0, 1]}, "reward: 1 of 4 rows are missing or infinite; the first is row 1"),
+        ({"reward": [1, np.nan, 0, 1]}, "reward: 1 of 4 rows are missing, infinite or no numbers; the first is row 1"),
         ({"reward": [1, 0, 0, 1.5]}, "outside 0..1"),
         ({"reward": ["good", "bad", "bad", "good"]}, "reward is not numbers"),
         ({"propensity": [0.5, 0, 0.5, 0.5]}, r"propensity: 1 of 4 rows are not in \(0, 1\]"),
