@@ -93,7 +93,7 @@ def test_candidates_limit_what_may_be_chosen(tmp_path: Path, settings: Settings)
 def test_without_context_or_propensities(tmp_path: Path, settings: Settings) -> None:
     table = log().drop(columns=["propensity", *(f"logging_{model}" for model in MODELS)])
     path = write(table, tmp_path / "log.parquet")
-    with pytest.raises(StopTheLine, match="no column 'propensity'.*estimated from the context"):
+    with pytest.raises(StopTheLine, match=r"no column 'propensity'.*estimated from the context"):
         evaluate_file(settings, path)
     judged = evaluate_file(settings, path, estimated=True)
     assert judged.evaluation.diagnostics.propensity_kind == "estimated"
@@ -166,6 +166,6 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
 
 def test_tables_show_every_estimator(tmp_path: Path, settings: Settings) -> None:
     judged = evaluate_file(settings, write(log(), tmp_path / "log.parquet"))
-    shown = dict((title, rows) for title, _, rows in tables(judged))
+    shown = {title: rows for title, _, rows in tables(judged)}
     assert [row[0] for row in shown["Reward a call"]] == ["what was logged", "dm", "ips", "snips", "dr", "sndr", "switch_dr"]
     assert len(tables(replace(judged, advice=[]))) == len(shown) - 1
