@@ -190,20 +190,32 @@ def _unsupported(logged: LoggedData, policy: np.ndarray) -> float:
     return float(np.clip(share, 0, 1).mean())
 
 
+@dataclass(frozen=True, eq=False)
+class _Half:
+    """What a tree grown on the other half says of these rows, whatever their propensities: `path` rows×nodes, the rest counts clusters by node."""
+
+    rows: np.ndarray
+    path: csr_matrix
+    chance: np.ndarray
+    possible: np.ndarray
+    seen: np.ndarray
+
+
 def look_for_regions(logged: LoggedData, *, seed: int = 0) -> Regions:
     """Find regions of the context where an action was not logged, and whether a tree foretells actions better than the propensities.
 
     The rows (whole clusters) are halved; a tree that foretells the action from the context is grown on one half and tested on the other, both
     ways round, so that nothing it found by chance counts. True probabilities have the highest likelihood in expectation (Gibbs' inequality).
     """
-    n, k = len(logged), logged.action_count
-    unseen, gain = np.zeros((n, k), dtype=bool), np.zeros(n)
+    return weigh_regions(grow_regions(logged, seed=seed), logged)
+
+
+def grow_regions(logged: LoggedData, *, seed: int = 0) -> list[_Half]:
+    """The part of `look_for_regions` that takes time, and that does not look at propensities. Empty where there are too few rows."""
+    k, halves = logged.action_count, []
     half = (np.random.default_rng(seed).permutation(logged.cluster_count) % 2)[logged.cluster].astype(bool)
     if min(half.sum(), (~half).sum()) < 50:
-        return Regions(unseen, 0.0)
-    least = np.ones(k)
-    np.minimum.at(least, logged.action, logged.propensity)
-    least = np.clip(least, LIMITS["min_propensity"].limit, 1 - 1e-9)
+        return halves
     context = logged.context.astype(np.float32)
     for grown in (half, ~half):
         train, test = np.flatnonzero(grown), np.flatnonzero(~grown)
@@ -214,8 +226,6 @@ def look_for_regions(logged: LoggedData, *, seed: int = 0) -> Regions:
         np.add.at(learnt, (tree.apply(context[train]), logged.action[train]), 1)
         # Learnt frequencies over the row's candidates, with one call's worth of doubt spread evenly.
         chance = (learnt[tree.apply(context[test])] + 1 / k) * logged.candidates[test]
-        taken = chance[np.arange(len(test)), logged.action[test]] / chance.sum(axis=1)
-        gain[test] = np.log(taken / logged.propensity[test])
         # Every node is a region, for a leaf may be too small to show what its parent shows. Not "never": edges are guessed, so a few calls from
         # beyond one may lie inside.
         path = tree.decision_path(context[test])
@@ -225,6 +235,19 @@ def look_for_regions(logged: LoggedData, *, seed: int = 0) -> Regions:
             np.column_stack([((member @ path.multiply(rows[:, [action]])) > 0).sum(axis=0).A1 for action in range(k)])
             for rows in (logged.candidates[test], np.eye(k, dtype=bool)[logged.action[test]])
         )
-        chance_of_so_few = binom.cdf(seen, possible, least)
-        unseen[test] = path @ (chance_of_so_few < LIMITS["false_alarm"].limit / chance_of_so_few.size).astype(np.float64) > 0
-    return Regions(unseen, _z(gain, logged))
+        halves.append(_Half(test, path, chance[np.arange(len(test)), logged.action[test]] / chance.sum(axis=1), possible, seen))
+    return halves
+
+
+def weigh_regions(halves: list[_Half], logged: LoggedData) -> Regions:
+    """The part of `look_for_regions` that compares what was grown with the propensities of `logged`."""
+    n, k = len(logged), logged.action_count
+    unseen, gain = np.zeros((n, k), dtype=bool), np.zeros(n)
+    least = np.ones(k)
+    np.minimum.at(least, logged.action, logged.propensity)
+    least = np.clip(least, LIMITS["min_propensity"].limit, 1 - 1e-9)
+    for half in halves:
+        gain[half.rows] = np.log(half.chance / logged.propensity[half.rows])
+        chance_of_so_few = binom.cdf(half.seen, half.possible, least)
+        unseen[half.rows] = half.path @ (chance_of_so_few < LIMITS["false_alarm"].limit / chance_of_so_few.size).astype(np.float64) > 0
+    return Regions(unseen, _z(gain, logged) if halves else 0.0)
