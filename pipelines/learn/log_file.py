@@ -161,7 +161,7 @@ class _Table:
         cluster, cost = self._have(columns.cluster, "cluster"), self._have(columns.cost_usd, "cost_usd")
         logged = LoggedData(
             self._context(columns.context, kept), self._place(action, actions), self._numbers(reward), propensity, len(actions), candidates=self._candidates(columns, actions),
-            cluster=None if cluster is None else self._fetch([f"dense_rank() over (order by {quoted(cluster)} nulls first)"], ordered=True)[:, 0],
+            cluster=None if cluster is None else self._clusters(cluster),
             cost_usd=None if cost is None else self._numbers(cost),
         )
         return logged, (probability[0], probability[1] if columns.against else None), actions, rows - kept
@@ -221,7 +221,15 @@ class _Table:
             if self._con.execute(f"select bool_or({column} is null) from log {self._where}").fetchone()[0]:
                 features.append(f"cast({column} is null as double)")
         self.has_context = bool(features)
-        return self._fetch(features) if features else np.zeros((kept, 1))
+        return self._fetch(features) if features else np.zeros((kept, 0))
+
+    def _clusters(self, name: str) -> np.ndarray:
+        """A number by label; a row without one stands alone."""
+        found = self._con.execute(
+            f"""select dense_rank() over (order by label, case when label is null then file_row end) as number
+            from (select {quoted(name)} as label, row_number() over () as file_row from log {self._where}) order by file_row"""
+        ).fetchnumpy()
+        return np.asarray(found["number"])
 
     def _place(self, name: str, actions: list[str]) -> np.ndarray:
         listed = ", ".join(literal(one) for one in actions)
@@ -233,14 +241,10 @@ class _Table:
     def _numbers(self, name: str) -> np.ndarray:
         return self._fetch([self._number(name)])[:, 0]
 
-    def _fetch(self, expressions: list[str], *, ordered: bool = False) -> np.ndarray:
-        """n×expressions, in the order of the file; `ordered`: a window would lose that order, so rows are numbered first."""
+    def _fetch(self, expressions: list[str]) -> np.ndarray:
+        """n×expressions, in the order of the file."""
         select = ", ".join(f"{e} as c{n}" for n, e in enumerate(expressions))
-        if ordered:
-            select = f"select {select}, file_row from (select *, row_number() over () as file_row from log {self._where}) order by file_row"
-        else:
-            select = f"select {select} from log {self._where}"
-        found = self._con.execute(select).fetchnumpy()
+        found = self._con.execute(f"select {select} from log {self._where}").fetchnumpy()
         return np.column_stack([np.asarray(found[f"c{n}"], dtype=np.float64) for n in range(len(expressions))])
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -19,13 +20,15 @@ from pipelines.errors import StopTheLine
 FOLDS = 3
 """Folds of cross-fitting. Two give away half of the rows of a rarely chosen action; more than three cost time and change little."""
 PENALTIES = np.logspace(1, 5, 5)
+SMALLEST, LARGEST = 1e-12, 1e30
+"""No propensity is smaller and no feature or cost larger: sums of squares overflow beyond."""
 
 
 @dataclass(frozen=True, eq=False)
 class LoggedData:
     """n decisions among k actions, checked when made; arrays come out as float64, int64 and bool.
 
-    `context` n×d features known before the decision; `action` n numbers 0..k-1; `reward` n values in [0, 1];
+    `context` n×d features known before the decision (d may be 0); `action` n numbers 0..k-1; `reward` n values in [0, 1];
     `propensity` n probabilities of the logged action, or n×k probabilities of all actions, in which case `logging_policy` keeps them;
     `candidates` n×k, which actions could be chosen at all (default: all); `cluster` n labels: rows that share one (a trace, a tenant)
     may depend on each other, rows that do not are taken to be independent (default: each row alone); `cost_usd` n costs of the logged calls.
@@ -55,6 +58,9 @@ class LoggedData:
         if self.propensity_kind not in ("logged", "estimated"):
             raise StopTheLine(f"propensity_kind is {self.propensity_kind!r}; it is 'logged' or 'estimated'")
         context = _floats("context", self.context, (n, None))
+        _refuse("context", (np.abs(context) > LARGEST).any(axis=1), f"beyond {LARGEST:g}; scale it first")
+        if context.shape[1] == 0:
+            context = np.zeros((n, 1))
         given = _floats("action", self.action, (n,))
         _refuse("action", (given != np.floor(given)) | (given < 0) | (given >= k), f"not a number from 0 to {k - 1}")
         action = given.astype(np.int64)
@@ -74,13 +80,11 @@ class LoggedData:
                 propensity = logging_policy[rows, action]
         propensity = _floats("propensity", propensity, (n,))
         _refuse("propensity", (propensity <= 0) | (propensity > 1), "not in (0, 1]; what was chosen had a chance, and weights divide by it")
-        if self.cluster is None:
-            cluster = rows
-        else:
-            cluster = np.unique(_matrix("cluster", self.cluster, (n,)), return_inverse=True)[1].astype(np.int64)
+        _refuse("propensity", propensity < SMALLEST, f"below {SMALLEST:g}: what is so unlikely is never chosen; give the probability it was drawn with")
+        cluster = rows if self.cluster is None else _numbered(_matrix("cluster", self.cluster, (n,)))
         cost = None if self.cost_usd is None else _floats("cost_usd", self.cost_usd, (n,))
         if cost is not None:
-            _refuse("cost_usd", cost < 0, "below zero")
+            _refuse("cost_usd", (cost < 0) | (cost > LARGEST), f"below zero or beyond {LARGEST:g}")
         for name, value in {
             "context": context, "action": action, "reward": reward, "propensity": propensity, "candidates": candidates,
             "cluster": cluster, "cost_usd": cost, "logging_policy": logging_policy,
@@ -199,6 +203,14 @@ def estimate_propensity(logged: LoggedData, models: Sequence[BaseEstimator] | No
         if (likelihood := np.log(propensity).mean()) > best_likelihood:
             best, best_likelihood = propensity, likelihood
     return replace(logged, propensity=best, propensity_kind="estimated", logging_policy=None)
+
+
+def _numbered(labels: np.ndarray) -> np.ndarray:
+    _refuse("cluster", pd.isna(labels), "missing; a row that belongs to no trace gets a label of its own")
+    try:
+        return np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    except TypeError as error:
+        raise StopTheLine(f"cluster mixes kinds of labels that cannot be put in order: {error}") from error
 
 
 def _matrix(name: str, value: object, shape: tuple[int | None, ...]) -> np.ndarray:

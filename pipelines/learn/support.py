@@ -160,7 +160,7 @@ def verdict(found: Diagnostics) -> Verdict:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return f"{100 * share:.3g} %"
 
 
 def _z(values: np.ndarray, logged: LoggedData) -> float:

@@ -90,6 +90,14 @@ def test_candidates_limit_what_may_be_chosen(tmp_path: Path, settings: Settings)
     assert not judged.evaluation.verdict.can_tell
 
 
+def test_rows_without_a_trace_stand_alone(tmp_path: Path, settings: Settings) -> None:
+    table = log()
+    table["cluster"] = [None, "it's one", None, *(f"trace {n // 2}" for n in range(2_997))]
+    judged = evaluate_file(settings, write(table, tmp_path / "log.parquet"))
+    assert judged.logged.cluster_count == 2 + 1 + 1_499
+    assert (np.bincount(judged.logged.cluster[3:]) <= 2).all()
+
+
 def test_without_context_or_propensities(tmp_path: Path, settings: Settings) -> None:
     table = log().drop(columns=["propensity", *(f"logging_{model}" for model in MODELS)])
     path = write(table, tmp_path / "log.parquet")

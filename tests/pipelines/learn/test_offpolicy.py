@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -191,6 +192,11 @@ def test_a_self_normalised_figure_is_never_outside_what_was_seen(rows: list[tupl
         ({"candidates": [[True, False]] * 4}, "chosen though it was no candidate"),
         ({"cost_usd": [0.1, -0.1, 0, 0]}, "below zero"),
         ({"cluster": [1, 2]}, "cluster has the shape"),
+        ({"cluster": ["a", None, "b", "b"]}, "cluster: 1 of 4 rows are missing"),
+        ({"cluster": np.array(["a", 1, 2, 3], dtype=object)}, "cluster mixes kinds"),
+        ({"propensity": [0.5, 0.5, 0.5, 1e-300]}, "propensity: 1 of 4 rows are below 1e-12"),
+        ({"context": np.full((4, 1), 1e200)}, r"context: 4 of 4 rows are beyond 1e\+30"),
+        ({"cost_usd": [0.1, 0.1, 0, 1e300]}, r"cost_usd: 1 of 4 rows are below zero or beyond 1e\+30"),
         ({"action_count": 1, "action": [0] * 4}, "nothing|no decision to judge"),
         ({"propensity_kind": "guessed"}, "'logged' or 'estimated'"),
     ],
@@ -212,6 +218,63 @@ def test_no_rows_and_wrong_policies_are_named() -> None:
         judged(FOUR, FOUR_TARGET, method="exact")
     with pytest.raises(StopTheLine, match="a classifier as reward model needs"):
         fit_reward(replace(FOUR, reward=FOUR.reward / 2), LogisticRegression())
+
+
+# ---- hostile logs: a figure or a refusal, no crash and no warning of the arithmetic's -----------------------------------------------------------
+
+HOSTILE = {
+    "all rewards one": {"reward": np.ones(2_000)},
+    "all rewards zero, all free": {"reward": np.zeros(2_000), "cost_usd": np.zeros(2_000)},
+    "one action only": {"action": np.zeros(2_000)},
+    "one action, for certain": {"action": np.zeros(2_000), "propensity": np.ones(2_000)},
+    "one huge trace": {"cluster": np.maximum(np.arange(2_000) - 1_900, 0)},
+    "three traces": {"cluster": np.arange(2_000) % 3},
+    "two rows, a thousand times": {"rows": np.repeat([0, 1], 1_000)},
+    "one enormous weight": {"action": np.arange(2_000) % 3, "propensity": np.where(np.arange(2_000) == 6, 1e-12, 1 / 3)},
+    "only enormous weights": {"propensity": np.full(2_000, 1e-12)},
+    "a context that says nothing": {"context": np.zeros((2_000, 4))},
+    "no context": {"context": np.zeros((2_000, 0))},
+    "huge and tiny features": {"context": np.random.default_rng(1).standard_normal((2_000, 2)) * [1e29, 1e-200]},
+    "huge costs": {"cost_usd": np.where(np.arange(2_000) == 7, 0, 1e29)},
+    "five hundred actions": {"action_count": 500, "propensity": np.full(2_000, 1 / 500)},
+    "three rows": {"rows": [0, 1, 2]},
+    "five rows": {"rows": [0, 1, 2, 3, 4]},
+}
+SOUND = {"all rewards one", "all rewards zero, all free", "one action, for certain", "a context that says nothing", "no context", "huge and tiny features", "huge costs"}
+
+
+def _hostile(what: str) -> LoggedData:
+    rng, change = np.random.default_rng(0), dict(HOSTILE[what])
+    given = {
+        "context": rng.standard_normal((2_000, 4)), "action": rng.integers(0, 3, 2_000), "reward": (rng.random(2_000) < 0.5).astype(float), "propensity": np.full(2_000, 1 / 3),
+        "action_count": 3,
+    }
+    rows = change.pop("rows", slice(None))
+    return LoggedData(**{name: value[rows] if isinstance(value, np.ndarray) else value for name, value in (given | change).items()})
+
+
+@pytest.mark.parametrize("method", ["skewed", "normal", "bootstrap", "empirical_bernstein"])
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_logs_give_a_figure_or_a_refusal(what: str, method: str) -> None:
+    logged = _hostile(what)
+    policy = np.eye(logged.action_count)[np.zeros(len(logged), dtype=int)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        judge = OffPolicy(logged, method=method)
+        found = judge.evaluate(policy)
+        same, against = judge.compare(policy, policy), judge.compare(None, policy)
+    assert np.isfinite(found.reward["dr"].value)
+    assert np.isfinite(found.diagnostics.effective_sample_size)
+    assert found.verdict.can_tell == (what in SOUND), found.verdict.reasons
+    assert same.better is None
+    assert against.better is None
+
+
+def test_outcomes_that_are_all_alike_have_no_interval() -> None:
+    found = judged(_hostile("all rewards one"), np.eye(3)[np.zeros(2_000, dtype=int)])
+    assert found.reward["dr"].value == pytest.approx(1)
+    assert all(one.interval is None for one in found.reward.values())
+    assert "all outcomes in the log are alike" in found.reward["dr"].because
 
 
 # ---- what the logs cannot tell is refused -----------------------------------------------------------------------------------------------------
