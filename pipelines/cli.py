@@ -317,6 +317,7 @@ def routing_evaluate(
     candidates: Annotated[str | None, typer.Option(help="Column: list or JSON array of what could be chosen; default: candidates where there, else all")] = None,
     cost: Annotated[str | None, typer.Option(help="Column: cost in USD; default: cost_usd where there")] = None,
     estimate_propensity: Annotated[bool, typer.Option("--estimate-propensity", help="Estimate propensities from the context")] = False,
+    intervals: Annotated[str, typer.Option(help="skewed, normal, bootstrap or empirical_bernstein; all by cluster")] = "skewed",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """What a policy would have earned on a log of your own, and whether that log can tell."""
@@ -326,7 +327,7 @@ def routing_evaluate(
     from pipelines.learn.log_file import Columns, evaluate_file, tables
 
     columns = Columns(action, reward, propensity, target, against, logging, tuple(context) if context else None, cluster, candidates, cost)
-    judged = evaluate_file(Settings.load(), log, columns, estimated=estimate_propensity)
+    judged = evaluate_file(Settings.load(), log, columns, method=intervals, estimated=estimate_propensity)
     if as_json:
         print(json.dumps(judged.as_dict(), ensure_ascii=False, allow_nan=False))
         return

@@ -76,9 +76,9 @@ class JudgedFile:
         })
 
 
-def evaluate_file(settings: Settings, path: str, columns: Columns = Columns(), *, estimated: bool = False, seed: int = 0) -> JudgedFile:
+def evaluate_file(settings: Settings, path: str, columns: Columns = Columns(), *, method: str = "skewed", estimated: bool = False, seed: int = 0) -> JudgedFile:
     """Judge the target of a Parquet, CSV or JSON Lines file (a path or a glob) by every estimator, against what was logged, and against another
-    policy in the same file. `estimated`: propensities are estimated from the context, and those in the file, if any, not looked at.
+    policy in the same file. `method`: of the intervals, see `OffPolicy`. `estimated`: propensities are estimated from the context, and those in the file, if any, not looked at.
 
     Raises `StopTheLine` where the file cannot be what it should be: columns that are missing, propensities outside (0, 1], probabilities that do
     not sum to one, values that are missing. Rows whose reward is null are left out and counted.
@@ -91,7 +91,7 @@ def evaluate_file(settings: Settings, path: str, columns: Columns = Columns(), *
             raise _unreadable(path, error) from error
     if estimated:
         logged = estimate_propensity(logged, seed=seed)
-    judge = OffPolicy(logged, seed=seed)
+    judge = OffPolicy(logged, method=method, seed=seed)
     target, other = policies
     return JudgedFile(
         logged, actions, unknown, table.has_context, judge.evaluate(target), judge.compare(None, target),

@@ -167,6 +167,8 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
     assert code == 0
     assert "this log cannot tell:" in out
     assert "effective sample" in out
+    wide = json.loads(flywheel("routing", "evaluate", path, "--json", "--intervals", "empirical_bernstein")[1])["reward"]["dr"]["interval"]
+    assert wide["low"] < found["reward"]["dr"]["interval"]["low"]
     code, _, err = flywheel("routing", "evaluate", path, "--reward", "stars")
     assert code == 1
     assert "no column 'stars'" in err

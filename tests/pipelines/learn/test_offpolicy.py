@@ -236,7 +236,7 @@ HOSTILE = {
     "no context": {"context": np.zeros((2_000, 0))},
     "huge and tiny features": {"context": np.random.default_rng(1).standard_normal((2_000, 2)) * [1e29, 1e-200]},
     "huge costs": {"cost_usd": np.where(np.arange(2_000) == 7, 0, 1e29)},
-    "five hundred actions": {"action_count": 500, "propensity": np.full(2_000, 1 / 500)},
+    "two hundred actions": {"action_count": 200, "propensity": np.full(2_000, 1 / 200)},
     "three rows": {"rows": [0, 1, 2]},
     "five rows": {"rows": [0, 1, 2, 3, 4]},
 }
@@ -253,21 +253,22 @@ def _hostile(what: str) -> LoggedData:
     return LoggedData(**{name: value[rows] if isinstance(value, np.ndarray) else value for name, value in (given | change).items()})
 
 
-@pytest.mark.parametrize("method", ["skewed", "normal", "bootstrap", "empirical_bernstein"])
 @pytest.mark.parametrize("what", HOSTILE)
-def test_hostile_logs_give_a_figure_or_a_refusal(what: str, method: str) -> None:
+def test_hostile_logs_give_a_figure_or_a_refusal(what: str) -> None:
     logged = _hostile(what)
     policy = np.eye(logged.action_count)[np.zeros(len(logged), dtype=int)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        judge = OffPolicy(logged, method=method)
-        found = judge.evaluate(policy)
-        same, against = judge.compare(policy, policy), judge.compare(None, policy)
-    assert np.isfinite(found.reward["dr"].value)
-    assert np.isfinite(found.diagnostics.effective_sample_size)
-    assert found.verdict.can_tell == (what in SOUND), found.verdict.reasons
-    assert same.better is None
-    assert against.better is None
+        first = OffPolicy(logged)
+        for method in ("skewed", "normal", "bootstrap", "empirical_bernstein"):
+            judge = OffPolicy(logged, method=method, predicted=first.predicted)
+            judge.regions = first.regions
+            found, same, against = judge.evaluate(policy), judge.compare(policy, policy), judge.compare(None, policy)
+            assert np.isfinite(found.reward["dr"].value)
+            assert np.isfinite(found.diagnostics.effective_sample_size)
+            assert found.verdict.can_tell == (what in SOUND), found.verdict.reasons
+            assert same.better is None
+            assert against.better is None
 
 
 def test_outcomes_that_are_all_alike_have_no_interval() -> None:
