@@ -327,7 +327,7 @@ def tables(results: pd.DataFrame, truths: dict[str, float]) -> None:
         name = "false win" if gain == 0 else f"Δ {gain:.0%}"
         shown[f"{name}, told"] = share(groups, f"gain {gain:.0%} told")
         shown[name] = 100 * groups[f"gain {gain:.0%} found"].sum().astype(float) / groups[f"gain {gain:.0%} told"].sum().astype(float).replace(0, np.nan)
-    print(shown.round(1).to_string())
+    print(shown.reindex(cells).round(1).to_string())
     print("\nReplications refused, in %, by reason (several may hold)")
     print(pd.DataFrame({short: share(groups, f"because {short}") for short in REASONS}).assign(any=100 * groups["refused"].mean()).round(0).astype(int).to_string())
 

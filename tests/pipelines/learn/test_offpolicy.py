@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from pipelines.errors import StopTheLine
 from pipelines.learn.exploration import advise
 from pipelines.learn.intervals import Terms, empirical_bernstein, influence, normal, skewed, value
-from pipelines.learn.logged_data import LoggedData, estimate_propensity, fit_reward
+from pipelines.learn.logged_data import PENALTIES, LoggedData, _ridge, estimate_propensity, fit_reward
 from pipelines.learn.offpolicy import NO_INTERVAL, Evaluation, OffPolicy
 
 EYE = np.eye(3)
@@ -218,6 +220,29 @@ def test_no_rows_and_wrong_policies_are_named() -> None:
         judged(FOUR, FOUR_TARGET, method="exact")
     with pytest.raises(StopTheLine, match="a classifier as reward model needs"):
         fit_reward(replace(FOUR, reward=FOUR.reward / 2), LogisticRegression())
+
+
+# ---- the reward model --------------------------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(12, 60), st.integers(1, 30), st.floats(0.01, 3), st.integers(0, 99))
+def test_the_ridge_is_that_of_scikit_learn(n: int, features: int, signal: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, features)) * rng.choice([0, 1, 10], features)
+    y = signal * X[:, 0] + rng.standard_normal(n)
+    slopes, level = _ridge(X, y)
+    reference = RidgeCV(PENALTIES).fit(X, y)
+    assert X @ slopes + level == pytest.approx(reference.predict(X), abs=1e-8)
+
+
+def test_a_rarely_chosen_action_borrows_what_makes_a_call_hard() -> None:
+    logging = np.tile([0.495, 0.495, 0.01], (3_000, 1))
+    made = calls(3_000, logging=logging)
+    chance = 1 / (1 + np.exp(-made.logged.context[:, 0] - 0.6))
+    hard = replace(made.logged, reward=np.where(made.logged.action == 2, chance > 0.5, chance).astype(float))
+    plain = fit_reward(hard, make_pipeline(StandardScaler(), RidgeCV(PENALTIES)))[:, 2]
+    borrowed = fit_reward(hard)[:, 2]
+    assert ((borrowed - chance) ** 2).mean() < 0.8 * ((plain - chance) ** 2).mean()
 
 
 # ---- hostile logs: a figure or a refusal, no crash and no warning of the arithmetic's -----------------------------------------------------------
