@@ -147,13 +147,14 @@ class _Table:
             raise StopTheLine(f"{self._path}: {action} is missing in {nameless:,} rows")
         if not kept:
             raise StopTheLine(f"{self._path}: {rows:,} rows, none with a {reward}: nothing can be said about any policy")
-        seen = {name for (name,) in self._con.execute(f"select distinct cast({quoted(action)} as varchar) from log {self._where}").fetchall()}
+        self._against = columns.against
+        self._seen = {name for (name,) in self._con.execute(f"select distinct cast({quoted(action)} as varchar) from log {self._where}").fetchall()}
         policies = [name for name in (columns.target, columns.against) if name]
-        actions = sorted(seen.union(*(self._names(name) for name in [*policies, columns.logging])))
+        actions = sorted(self._seen.union(self._parts(columns.logging), *(self._names(name) for name in policies)))
         if len(actions) > 1_000:
             raise StopTheLine(f"{self._path}: {action} has {len(actions):,} different values; it is to name what was chosen, such as a model")
-        probability = [self._policy(name, actions, seen) for name in policies]
-        logging = None if estimated or not self._parts(columns.logging) else self._policy(columns.logging, actions, seen)
+        probability = [self._policy(name, actions) for name in policies]
+        logging = None if estimated or not self._parts(columns.logging) else self._chances(columns.logging, actions)
         if estimated:
             propensity = np.ones(kept)
         else:
@@ -181,21 +182,25 @@ class _Table:
         return {column.removeprefix(f"{name}_"): column for column in self._types if column.startswith(f"{name}_")}
 
     def _names(self, name: str) -> set[str]:
-        if parts := set(self._parts(name)):
-            return parts
         if name not in self._types:
-            return set()
+            return set(self._parts(name))
         return {str(value) for (value,) in self._con.execute(f"select distinct cast({quoted(name)} as varchar) from log {self._where}").fetchall() if value is not None}
 
-    def _policy(self, name: str, actions: list[str], seen: set[str]) -> np.ndarray:
-        if parts := self._parts(name):
-            if forgotten := sorted(seen - set(parts)):
-                raise StopTheLine(f"{self._path} has {name}_<action> columns, but none for the logged {', '.join(forgotten)}; give zeros where it is never chosen")
-            return self._fetch([self._number(parts[one]) if one in parts else "0.0" for one in actions])
-        self._need(name, name if name in ("target", "against") else "target", f", or give {name}_<action> columns of probabilities")
-        if missing := self._con.execute(f"select count(*) from log {self._where} and {quoted(name)} is null").fetchone()[0]:
-            raise StopTheLine(f"{self._path}: {name} is missing in {missing:,} rows")
-        return np.eye(len(actions))[self._place(name, actions).astype(int)]
+    def _policy(self, name: str, actions: list[str]) -> np.ndarray:
+        """n×k: all on the action named in the column, or else what the columns of probabilities say."""
+        if name in self._types:
+            if missing := self._con.execute(f"select count(*) from log {self._where} and {quoted(name)} is null").fetchone()[0]:
+                raise StopTheLine(f"{self._path}: {name} is missing in {missing:,} rows")
+            return np.eye(len(actions))[self._place(name, actions).astype(int)]
+        if not self._parts(name):
+            self._need(name, "against" if name == self._against else "target", f", or give {name}_<action> columns of probabilities")
+        return self._chances(name, actions)
+
+    def _chances(self, name: str, actions: list[str]) -> np.ndarray:
+        parts = self._parts(name)
+        if forgotten := [one for one in actions if one in self._seen and one not in parts]:
+            raise StopTheLine(f"{self._path} has {name}_<action> columns, but none for the logged {', '.join(forgotten)}; give zeros where it is never chosen")
+        return self._fetch([self._number(parts[one]) if one in parts else "0.0" for one in actions])
 
     def _candidates(self, columns: Columns, actions: list[str]) -> np.ndarray | None:
         name = self._have(columns.candidates, "candidates")
