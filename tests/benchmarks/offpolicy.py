@@ -245,10 +245,9 @@ def floor(name: str, logging: str) -> float:
     prompts = load(name)
     best = np.zeros_like(prompts.reward)
     for learnt, tested in KFold(5, shuffle=True, random_state=0).split(best):
-        # The candidates of a prompt are what a log could show of it.
         for arm in range(best.shape[1]):
             best[tested, arm] = Ridge(300.0).fit(prompts.context[learnt], prompts.reward[learnt, arm]).predict(prompts.context[tested])
-    policy = prompts.policy("eps .2" if logging == "traces" else logging)
+    policy = prompts.policy(logging)
     weight = np.divide(prompts.target, policy, out=np.zeros_like(policy), where=policy > 0)
     scores = (prompts.target * best).sum(axis=1, keepdims=True) + weight * (prompts.reward - best)
     return float(((policy * scores**2).sum(axis=1).mean() - prompts.value(prompts.target) ** 2) ** 0.5)
@@ -313,7 +312,8 @@ def tables(results: pd.DataFrame, truths: dict[str, float]) -> None:
 
     print("\nError of the mean reward (mean of absolute errors) in % of the truth, all replications; RMSE the same; 'floor': see the top")
     error = pd.DataFrame({e: groups[f"{e} error"].apply(lambda x: x.abs().mean()) for e in ESTIMATORS}).div(truth, axis=0) * 100
-    error["floor"] = [100 * (2 / np.pi / n) ** 0.5 * floor(name, logging) / truths[name] for name, logging, _, n in cells]
+    # Rows of one trace are not independent draws; what their floor is, this does not say.
+    error["floor"] = [np.nan if logging == "traces" else 100 * (2 / np.pi / n) ** 0.5 * floor(name, logging) / truths[name] for name, logging, _, n in cells]
     error["dr ±"] = 100 * groups["dr error"].apply(lambda x: x.abs().std() / len(x) ** 0.5) / truth
     error["dr RMSE"] = 100 * groups["dr error"].apply(lambda x: (x**2).mean() ** 0.5) / truth
     print(error.round(2).assign(replications=groups.size()).to_string())
