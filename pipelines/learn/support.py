@@ -70,6 +70,8 @@ class Diagnostics:
     mean_weight_z: float
     action_z: tuple[float, ...]
     """By action: weight seen against the target's mass, in standard errors; nan where too few rows say."""
+    candidate_z: tuple[float, ...]
+    """The same for a target that would try everything: by action, inverse propensities seen against the calls it was a candidate of."""
     overlap_share: float
     """Part of the logged decisions the target could have made too (its probability above zero)."""
     unsupported_share: float
@@ -119,6 +121,7 @@ def diagnose(logged: LoggedData, policy: np.ndarray, regions: Regions) -> Diagno
         mean_weight=float(weight.mean()),
         mean_weight_z=_z(weight - 1, logged),
         action_z=tuple(_action_z(logged, policy, weight, action) for action in range(logged.action_count)),
+        candidate_z=tuple(_action_z(logged, logged.candidates, 1 / logged.propensity, action) for action in range(logged.action_count)),
         overlap_share=float(carried.mean()),
         unsupported_share=_unsupported(logged, policy),
         unseen_region_share=float(policy[regions.unseen].sum() / n),
@@ -151,6 +154,10 @@ def verdict(found: Diagnostics) -> Verdict:
             f"weights average {found.mean_weight:.3f}, {found.mean_weight_z:+.1f} standard errors from 1: "
             f"the {given} propensities are wrong, or part of what the target does was never tried"
         )
+    # What is never chosen because nothing is explored there is a matter of support, not of this: only logged propensities that say too little.
+    for action, z in enumerate(found.candidate_z):
+        if given == "logged" and z > norm.isf(alarm / 2 / len(found.candidate_z)):
+            reasons.append(f"action {action} was logged more often than its {given} propensities say wherever it was a candidate, by {z:.1f} standard errors")
     for action, z in enumerate(found.action_z):
         if abs(z) > norm.isf(alarm / 2 / len(found.action_z)):
             reasons.append(f"action {action} was logged {'more' if z > 0 else 'less'} often than its {given} propensities say, by {abs(z):.1f} standard errors")

@@ -397,6 +397,21 @@ def test_wrong_propensities_are_refused() -> None:
 # ---- estimated propensities ----------------------------------------------------------------------------------------------------------------------
 
 
+def test_an_action_chosen_more_often_than_said_is_refused_whatever_the_target() -> None:
+    # Which candidates a call had, the context does not say; the target never chooses the action that was preferred.
+    rng, n = np.random.default_rng(3), 1_500
+    candidates = rng.random((n, 4)).argsort(axis=1) < 3
+    lean = candidates * [3.0, 1, 1, 1]
+    logging = lean / lean.sum(axis=1, keepdims=True)
+    action = (rng.random((n, 1)) > logging.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    target = np.where(candidates[:, 1:2], [0.0, 1, 0, 0], candidates * [0, 0, 0.5, 0.5])
+    given = {"context": np.zeros((n, 1)), "action": action, "reward": rng.random(n), "action_count": 4, "candidates": candidates}
+    true = LoggedData(propensity=logging[np.arange(n), action], **given)
+    assert judged(true, target).verdict.can_tell
+    said = judged(LoggedData(propensity=np.full(n, 1 / 3), **given), target).verdict
+    assert any("action 0 was logged more often than its logged propensities say wherever" in reason for reason in said.reasons), said.reasons
+
+
 def test_estimated_propensities_are_near_and_say_that_they_are_estimated() -> None:
     made = calls()
     estimated = estimate_propensity(replace(made.logged, propensity=np.full(4_000, 0.123)))
