@@ -120,6 +120,8 @@ def bootstrap(parts: list[tuple[float, np.ndarray]], *, resamples: int = RESAMPL
 
     estimate, gradient = of(sums.sum(axis=0))
     error = standard_error(sums @ gradient)
+    if not error:
+        return Interval(float(estimate), float(estimate), "bootstrap-t, clustered")
     with np.errstate(divide="ignore", invalid="ignore"):
         studentised = []
         for start in range(0, resamples, 100):
@@ -128,7 +130,11 @@ def bootstrap(parts: list[tuple[float, np.ndarray]], *, resamples: int = RESAMPL
             variance = np.einsum("bi,bij,bj->b", slope, (drawn @ products).reshape(-1, width, width), slope)
             studentised.append((again - estimate) / np.sqrt(variance))
         t = np.concatenate(studentised)
-    low, high = np.quantile(t[np.isfinite(t)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    told = t[np.isfinite(t)]
+    # Of two or three clusters most resamples hold one alone, which has no spread.
+    if told.size < resamples / 2:
+        return Interval(-math.inf, math.inf, "bootstrap-t, clustered")
+    low, high = np.quantile(told, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(estimate - high * error), float(estimate - low * error), "bootstrap-t, clustered")
 
 

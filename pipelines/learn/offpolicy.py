@@ -36,6 +36,9 @@ NO_INTERVAL = {
 }
 NO_INTERVAL_ESTIMATED = "it leans on estimated propensities alone, and their error is not in its spread: intervals covered 79-89 %; see dr"
 """Of IPS and SNIPS; where the reward model stands behind (DR), errors of either cancel to first order."""
+ALL_ALIKE = "all outcomes in the log are alike: nothing shows how much they can differ"
+ROUNDING = 1e-9
+"""A difference smaller than this, of outcomes in 0..1, is the arithmetic's."""
 Method = Literal["skewed", "normal", "bootstrap", "empirical_bernstein"]
 
 
@@ -130,10 +133,10 @@ class OffPolicy:
             sides.append((sign, self._terms(estimator, policy, weight, self.logged.reward, self.predicted)))
             span += _span(estimator, weight, 1.0)
             reasons += [f"{name}: {reason}" for reason in verdict(diagnose(self.logged, policy, self.regions)).reasons]
-        difference = self._estimate(f"{estimator}, B minus A", sides, span)
+        difference = self._estimate(f"{estimator}, B minus A", sides, span, alike=np.ptp(self.logged.reward) == 0)
         judged, better = Verdict(not reasons, tuple(reasons)), None
         if judged.can_tell and difference.interval is not None:
-            better = True if difference.interval.low > 0 else False if difference.interval.high < 0 else None
+            better = True if difference.interval.low > ROUNDING else False if difference.interval.high < -ROUNDING else None
         return Comparison(difference, better, judged)
 
     def _checked(self, name: str, policy: np.ndarray) -> np.ndarray:
@@ -155,11 +158,11 @@ class OffPolicy:
             if estimator == "switch_dr":
                 found[estimator] = Estimate(estimator, self._switched(terms, weight), None, None, NO_INTERVAL[estimator])
             else:
-                found[estimator] = self._estimate(estimator, [(1, terms)], _span(estimator, weight, top))
+                found[estimator] = self._estimate(estimator, [(1, terms)], _span(estimator, weight, top), alike=np.ptp(outcome) == 0)
         return found
 
-    def _estimate(self, name: str, sides: list[tuple[int, Terms]], span: float) -> Estimate:
-        """A signed sum of estimates with its interval."""
+    def _estimate(self, name: str, sides: list[tuple[int, Terms]], span: float, *, alike: bool = False) -> Estimate:
+        """A signed sum of estimates with its interval; none where all outcomes are `alike`."""
         sums = [(sign, terms.sums(self.logged.cluster, self.logged.cluster_count)) for sign, terms in sides]
         if any(s[:, 2].sum() == 0 for _, s in sums):
             return Estimate(name, float("nan"), None, None, "the target never chooses what was logged: all weights are zero")
@@ -168,6 +171,8 @@ class OffPolicy:
             return Estimate(name, estimate, None, None, NO_INTERVAL[name])
         if self.logged.cluster_count < 2:
             return Estimate(name, estimate, None, None, "all rows belong to one trace: nothing shows how much traces differ")
+        if alike:
+            return Estimate(name, estimate, None, None, ALL_ALIKE)
         if self.logged.propensity_kind == "estimated" and any(terms.base is None and sign > 0 for sign, terms in sides):
             return Estimate(name, estimate, None, None, NO_INTERVAL_ESTIMATED)
         moves = sum(sign * intervals.influence(s) for sign, s in sums)

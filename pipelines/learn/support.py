@@ -70,6 +70,8 @@ class Diagnostics:
     mean_weight_z: float
     action_z: tuple[float, ...]
     """By action: weight seen against the target's mass, in standard errors; nan where too few rows say."""
+    candidate_z: tuple[float, ...]
+    """The same for a target that would try everything: by action, inverse propensities seen against the calls it was a candidate of."""
     overlap_share: float
     """Part of the logged decisions the target could have made too (its probability above zero)."""
     unsupported_share: float
@@ -119,6 +121,7 @@ def diagnose(logged: LoggedData, policy: np.ndarray, regions: Regions) -> Diagno
         mean_weight=float(weight.mean()),
         mean_weight_z=_z(weight - 1, logged),
         action_z=tuple(_action_z(logged, policy, weight, action) for action in range(logged.action_count)),
+        candidate_z=tuple(_action_z(logged, logged.candidates, 1 / logged.propensity, action) for action in range(logged.action_count)),
         overlap_share=float(carried.mean()),
         unsupported_share=_unsupported(logged, policy),
         unseen_region_share=float(policy[regions.unseen].sum() / n),
@@ -151,6 +154,10 @@ def verdict(found: Diagnostics) -> Verdict:
             f"weights average {found.mean_weight:.3f}, {found.mean_weight_z:+.1f} standard errors from 1: "
             f"the {given} propensities are wrong, or part of what the target does was never tried"
         )
+    # What is never chosen because nothing is explored there is a matter of support, not of this: only logged propensities that say too little.
+    for action, z in enumerate(found.candidate_z):
+        if given == "logged" and z > norm.isf(alarm / 2 / len(found.candidate_z)):
+            reasons.append(f"action {action} was logged more often than its {given} propensities say wherever it was a candidate, by {z:.1f} standard errors")
     for action, z in enumerate(found.action_z):
         if abs(z) > norm.isf(alarm / 2 / len(found.action_z)):
             reasons.append(f"action {action} was logged {'more' if z > 0 else 'less'} often than its {given} propensities say, by {abs(z):.1f} standard errors")
@@ -160,7 +167,7 @@ def verdict(found: Diagnostics) -> Verdict:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
+    return f"{100 * share:.3g} %"
 
 
 def _z(values: np.ndarray, logged: LoggedData) -> float:
@@ -190,20 +197,32 @@ def _unsupported(logged: LoggedData, policy: np.ndarray) -> float:
     return float(np.clip(share, 0, 1).mean())
 
 
+@dataclass(frozen=True, eq=False)
+class _Half:
+    """What a tree grown on the other half says of these rows, whatever their propensities: `path` rows×nodes, the rest counts clusters by node."""
+
+    rows: np.ndarray
+    path: csr_matrix
+    chance: np.ndarray
+    possible: np.ndarray
+    seen: np.ndarray
+
+
 def look_for_regions(logged: LoggedData, *, seed: int = 0) -> Regions:
     """Find regions of the context where an action was not logged, and whether a tree foretells actions better than the propensities.
 
     The rows (whole clusters) are halved; a tree that foretells the action from the context is grown on one half and tested on the other, both
     ways round, so that nothing it found by chance counts. True probabilities have the highest likelihood in expectation (Gibbs' inequality).
     """
-    n, k = len(logged), logged.action_count
-    unseen, gain = np.zeros((n, k), dtype=bool), np.zeros(n)
+    return weigh_regions(grow_regions(logged, seed=seed), logged)
+
+
+def grow_regions(logged: LoggedData, *, seed: int = 0) -> list[_Half]:
+    """The part of `look_for_regions` that takes time, and that does not look at propensities. Empty where there are too few rows."""
+    k, halves = logged.action_count, []
     half = (np.random.default_rng(seed).permutation(logged.cluster_count) % 2)[logged.cluster].astype(bool)
     if min(half.sum(), (~half).sum()) < 50:
-        return Regions(unseen, 0.0)
-    least = np.ones(k)
-    np.minimum.at(least, logged.action, logged.propensity)
-    least = np.clip(least, LIMITS["min_propensity"].limit, 1 - 1e-9)
+        return halves
     context = logged.context.astype(np.float32)
     for grown in (half, ~half):
         train, test = np.flatnonzero(grown), np.flatnonzero(~grown)
@@ -214,8 +233,6 @@ def look_for_regions(logged: LoggedData, *, seed: int = 0) -> Regions:
         np.add.at(learnt, (tree.apply(context[train]), logged.action[train]), 1)
         # Learnt frequencies over the row's candidates, with one call's worth of doubt spread evenly.
         chance = (learnt[tree.apply(context[test])] + 1 / k) * logged.candidates[test]
-        taken = chance[np.arange(len(test)), logged.action[test]] / chance.sum(axis=1)
-        gain[test] = np.log(taken / logged.propensity[test])
         # Every node is a region, for a leaf may be too small to show what its parent shows. Not "never": edges are guessed, so a few calls from
         # beyond one may lie inside.
         path = tree.decision_path(context[test])
@@ -225,6 +242,19 @@ def look_for_regions(logged: LoggedData, *, seed: int = 0) -> Regions:
             np.column_stack([((member @ path.multiply(rows[:, [action]])) > 0).sum(axis=0).A1 for action in range(k)])
             for rows in (logged.candidates[test], np.eye(k, dtype=bool)[logged.action[test]])
         )
-        chance_of_so_few = binom.cdf(seen, possible, least)
-        unseen[test] = path @ (chance_of_so_few < LIMITS["false_alarm"].limit / chance_of_so_few.size).astype(np.float64) > 0
-    return Regions(unseen, _z(gain, logged))
+        halves.append(_Half(test, path, chance[np.arange(len(test)), logged.action[test]] / chance.sum(axis=1), possible, seen))
+    return halves
+
+
+def weigh_regions(halves: list[_Half], logged: LoggedData) -> Regions:
+    """The part of `look_for_regions` that compares what was grown with the propensities of `logged`."""
+    n, k = len(logged), logged.action_count
+    unseen, gain = np.zeros((n, k), dtype=bool), np.zeros(n)
+    least = np.ones(k)
+    np.minimum.at(least, logged.action, logged.propensity)
+    least = np.clip(least, LIMITS["min_propensity"].limit, 1 - 1e-9)
+    for half in halves:
+        gain[half.rows] = np.log(half.chance / logged.propensity[half.rows])
+        chance_of_so_few = binom.cdf(half.seen, half.possible, least)
+        unseen[half.rows] = half.path @ (chance_of_so_few < LIMITS["false_alarm"].limit / chance_of_so_few.size).astype(np.float64) > 0
+    return Regions(unseen, _z(gain, logged) if halves else 0.0)

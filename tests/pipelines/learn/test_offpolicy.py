@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from pipelines.errors import StopTheLine
 from pipelines.learn.exploration import advise
 from pipelines.learn.intervals import Terms, empirical_bernstein, influence, normal, skewed, value
-from pipelines.learn.logged_data import LoggedData, estimate_propensity, fit_reward
+from pipelines.learn.logged_data import PENALTIES, LoggedData, _ridge, estimate_propensity, fit_reward
 from pipelines.learn.offpolicy import NO_INTERVAL, Evaluation, OffPolicy
 
 EYE = np.eye(3)
@@ -178,7 +181,7 @@ def test_a_self_normalised_figure_is_never_outside_what_was_seen(rows: list[tupl
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"reward": [1, np.nan, 0, 1]}, "reward: 1 of 4 rows are missing or infinite; the first is row 1"),
+        ({"reward": [1, np.nan, 0, 1]}, "reward: 1 of 4 rows are missing, infinite or no numbers; the first is row 1"),
         ({"reward": [1, 0, 0, 1.5]}, "outside 0..1"),
         ({"reward": ["good", "bad", "bad", "good"]}, "reward is not numbers"),
         ({"propensity": [0.5, 0, 0.5, 0.5]}, r"propensity: 1 of 4 rows are not in \(0, 1\]"),
@@ -191,6 +194,11 @@ def test_a_self_normalised_figure_is_never_outside_what_was_seen(rows: list[tupl
         ({"candidates": [[True, False]] * 4}, "chosen though it was no candidate"),
         ({"cost_usd": [0.1, -0.1, 0, 0]}, "below zero"),
         ({"cluster": [1, 2]}, "cluster has the shape"),
+        ({"cluster": ["a", None, "b", "b"]}, "cluster: 1 of 4 rows are missing"),
+        ({"cluster": np.array(["a", 1, 2, 3], dtype=object)}, "cluster mixes kinds"),
+        ({"propensity": [0.5, 0.5, 0.5, 1e-300]}, "propensity: 1 of 4 rows are below 1e-12"),
+        ({"context": np.full((4, 1), 1e200)}, r"context: 4 of 4 rows are beyond 1e\+30"),
+        ({"cost_usd": [0.1, 0.1, 0, 1e300]}, r"cost_usd: 1 of 4 rows are below zero or beyond 1e\+30"),
         ({"action_count": 1, "action": [0] * 4}, "nothing|no decision to judge"),
         ({"propensity_kind": "guessed"}, "'logged' or 'estimated'"),
     ],
@@ -212,6 +220,87 @@ def test_no_rows_and_wrong_policies_are_named() -> None:
         judged(FOUR, FOUR_TARGET, method="exact")
     with pytest.raises(StopTheLine, match="a classifier as reward model needs"):
         fit_reward(replace(FOUR, reward=FOUR.reward / 2), LogisticRegression())
+
+
+# ---- the reward model --------------------------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(12, 60), st.integers(1, 30), st.floats(0.01, 3), st.integers(0, 99))
+def test_the_ridge_is_that_of_scikit_learn(n: int, features: int, signal: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n, features)) * rng.choice([0, 1, 10], features)
+    y = signal * X[:, 0] + rng.standard_normal(n)
+    slopes, level = _ridge(X, y)
+    reference = RidgeCV(PENALTIES).fit(X, y)
+    assert X @ slopes + level == pytest.approx(reference.predict(X), abs=1e-8)
+
+
+def test_a_rarely_chosen_action_borrows_what_makes_a_call_hard() -> None:
+    logging = np.tile([0.495, 0.495, 0.01], (3_000, 1))
+    made = calls(3_000, logging=logging)
+    chance = 1 / (1 + np.exp(-made.logged.context[:, 0] - 0.6))
+    hard = replace(made.logged, reward=np.where(made.logged.action == 2, chance > 0.5, chance).astype(float))
+    plain = fit_reward(hard, make_pipeline(StandardScaler(), RidgeCV(PENALTIES)))[:, 2]
+    borrowed = fit_reward(hard)[:, 2]
+    assert ((borrowed - chance) ** 2).mean() < 0.8 * ((plain - chance) ** 2).mean()
+
+
+# ---- hostile logs: a figure or a refusal, no crash and no warning of the arithmetic's -----------------------------------------------------------
+
+HOSTILE = {
+    "all rewards one": {"reward": np.ones(2_000)},
+    "all rewards zero, all free": {"reward": np.zeros(2_000), "cost_usd": np.zeros(2_000)},
+    "one action only": {"action": np.zeros(2_000)},
+    "one action, for certain": {"action": np.zeros(2_000), "propensity": np.ones(2_000)},
+    "one huge trace": {"cluster": np.maximum(np.arange(2_000) - 1_900, 0)},
+    "three traces": {"cluster": np.arange(2_000) % 3},
+    "two rows, a thousand times": {"rows": np.repeat([0, 1], 1_000)},
+    "one enormous weight": {"action": np.arange(2_000) % 3, "propensity": np.where(np.arange(2_000) == 6, 1e-12, 1 / 3)},
+    "only enormous weights": {"propensity": np.full(2_000, 1e-12)},
+    "a context that says nothing": {"context": np.zeros((2_000, 4))},
+    "no context": {"context": np.zeros((2_000, 0))},
+    "huge and tiny features": {"context": np.random.default_rng(1).standard_normal((2_000, 2)) * [1e29, 1e-200]},
+    "huge costs": {"cost_usd": np.where(np.arange(2_000) == 7, 0, 1e29)},
+    "two hundred actions": {"action_count": 200, "propensity": np.full(2_000, 1 / 200)},
+    "three rows": {"rows": [0, 1, 2]},
+    "five rows": {"rows": [0, 1, 2, 3, 4]},
+}
+SOUND = {"all rewards one", "all rewards zero, all free", "one action, for certain", "a context that says nothing", "no context", "huge and tiny features", "huge costs"}
+
+
+def _hostile(what: str) -> LoggedData:
+    rng, change = np.random.default_rng(0), dict(HOSTILE[what])
+    given = {
+        "context": rng.standard_normal((2_000, 4)), "action": rng.integers(0, 3, 2_000), "reward": (rng.random(2_000) < 0.5).astype(float), "propensity": np.full(2_000, 1 / 3),
+        "action_count": 3,
+    }
+    rows = change.pop("rows", slice(None))
+    return LoggedData(**{name: value[rows] if isinstance(value, np.ndarray) else value for name, value in (given | change).items()})
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_logs_give_a_figure_or_a_refusal(what: str) -> None:
+    logged = _hostile(what)
+    policy = np.eye(logged.action_count)[np.zeros(len(logged), dtype=int)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first = OffPolicy(logged)
+        for method in ("skewed", "normal", "bootstrap", "empirical_bernstein"):
+            judge = OffPolicy(logged, method=method, predicted=first.predicted)
+            judge.regions = first.regions
+            found, same, against = judge.evaluate(policy), judge.compare(policy, policy), judge.compare(None, policy)
+            assert np.isfinite(found.reward["dr"].value)
+            assert np.isfinite(found.diagnostics.effective_sample_size)
+            assert found.verdict.can_tell == (what in SOUND), found.verdict.reasons
+            assert same.better is None
+            assert against.better is None
+
+
+def test_outcomes_that_are_all_alike_have_no_interval() -> None:
+    found = judged(_hostile("all rewards one"), np.eye(3)[np.zeros(2_000, dtype=int)])
+    assert found.reward["dr"].value == pytest.approx(1)
+    assert all(one.interval is None for one in found.reward.values())
+    assert "all outcomes in the log are alike" in found.reward["dr"].because
 
 
 # ---- what the logs cannot tell is refused -----------------------------------------------------------------------------------------------------
@@ -306,6 +395,21 @@ def test_wrong_propensities_are_refused() -> None:
 
 
 # ---- estimated propensities ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_action_chosen_more_often_than_said_is_refused_whatever_the_target() -> None:
+    # Which candidates a call had, the context does not say; the target never chooses the action that was preferred.
+    rng, n = np.random.default_rng(3), 1_500
+    candidates = rng.random((n, 4)).argsort(axis=1) < 3
+    lean = candidates * [3.0, 1, 1, 1]
+    logging = lean / lean.sum(axis=1, keepdims=True)
+    action = (rng.random((n, 1)) > logging.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    target = np.where(candidates[:, 1:2], [0.0, 1, 0, 0], candidates * [0, 0, 0.5, 0.5])
+    given = {"context": np.zeros((n, 1)), "action": action, "reward": rng.random(n), "action_count": 4, "candidates": candidates}
+    true = LoggedData(propensity=logging[np.arange(n), action], **given)
+    assert judged(true, target).verdict.can_tell
+    said = judged(LoggedData(propensity=np.full(n, 1 / 3), **given), target).verdict
+    assert any("action 0 was logged more often than its logged propensities say wherever" in reason for reason in said.reasons), said.reasons
 
 
 def test_estimated_propensities_are_near_and_say_that_they_are_estimated() -> None:
