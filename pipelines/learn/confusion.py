@@ -11,7 +11,7 @@ A cell is a cluster and a model, or a cluster and all models. Its failure share 
 likely (each call counts by its likelihood ratio; expectation–maximisation), drawn to the share of the model over all clusters by ten
 calls. The test asks whether calls of the cell are likelier failures than the same model's other calls. Calls of a thread (session, else
 trace) are not independent and outcomes not sure, so a cell counts for as many independent, sure calls as its variance is worth
-(Rao and Scott 1981, 1992), and the tail is a binomial's, as failures are few and skewed. All tests of a month share one false
+(Rao and Scott 1981, 1992), and the tail is a binomial's (mid-p), as failures are few and skewed. All tests of a month share one false
 discovery rate (Benjamini and Hochberg 1995). Models are compared within a cluster in the same way, with all alternatives paid for.
 """
 
@@ -277,7 +277,8 @@ def more_failures(y: np.ndarray, thread: np.ndarray, cell: np.ndarray, size: int
             worth.append(np.fmin(pooled, own))
             share.append(here)
         both = 1 / (1 / worth[0] + 1 / worth[1])
-        tail = betainc(np.clip(both * share[0], 1e-9, None), np.clip(both * (1 - share[0]), 0, None) + 1, np.clip(share[1], 1e-9, 1 - 1e-9))
+        failed, well, others = np.clip(both * share[0], 1e-9, None), np.clip(both * (1 - share[0]), 1e-9, None), np.clip(share[1], 1e-9, 1 - 1e-9)
+        tail = (betainc(failed, well + 1, others) + betainc(failed + 1, well, others)) / 2
     chance[able] = tail[able]
     return chance
 
