@@ -32,7 +32,7 @@ FEWEST_KNOWN = 200
 DRAWN_TO = 5.0
 """Neighbours' failures are drawn to the model's by as many calls."""
 WITNESSES = ("local_error_share", "others_error_share", "linear_error_share")
-MOST_KNOWN, MOST_OPEN = 5_000, 10_000
+MOST_KNOWN, MOST_OPEN = 3_000, 5_000
 """The newest of each."""
 KNOWN_CONFIDENCE, OPEN_CONFIDENCE = 0.5, 0.8
 WINDOW_DAYS = 10
