@@ -86,13 +86,15 @@ with prompt as (
     select month_day, prompt_key, any_value(prompt) as prompt, min(thread) as thread from confusion_call group by month_day, prompt_key
 ),
 personal as (
-    select month_day, prompt_key, list(distinct found.value || chr(30) || ' ') as pairs
-    from (select month_day, prompt_key, unnest(personal_found(apart(prompt))) as found from prompt where may_be_personal(prompt)) as hit
-    where found.value <> ''
+    -- The longest first: a number inside an account is gone before it is looked for.
+    select month_day, prompt_key, list(value || chr(30) || ' ' order by length(value) desc, value) as pairs
+    from (select distinct month_day, prompt_key, found.value as value
+        from (select month_day, prompt_key, unnest(personal_found(apart(prompt))) as found from prompt where may_be_personal(prompt)) as hit) as one
+    where value <> ''
     group by month_day, prompt_key
 )
 select prompt.month_day, prompt_key, thread,
-    regexp_replace(case when pairs is null then prompt else redacted(prompt, list_sort(pairs, 'desc')) end, '[0-9]+', '0', 'g') as said
+    regexp_replace(case when pairs is null then prompt else redacted(prompt, pairs) end, '[0-9]+', '0', 'g') as said
 from prompt left join personal using (month_day, prompt_key)"""
 CELLS = {
     "month_day": "date", "cluster_id": "varchar", "label": "varchar", "model_name": "varchar", "call_count": "bigint", "judged_count": "bigint", "thread_count": "bigint",
