@@ -3,7 +3,7 @@
 
 **Reads** `datasets.routing_log` and `datasets.routing_split`; runs when `marts` has filled them anew.
 
-**Fills** `datasets.policy` and `datasets.policy_evaluation`, and a folder of each version in `<home>/policies/`: the policy as JSON, a LiteLLM
+**Fills** `datasets.policy`, `datasets.policy_evaluation` and `datasets.policy_metric`, and a folder of each version in `<home>/policies/`: the policy as JSON, a LiteLLM
 configuration, the router, a card, a plot. `champion.json` there is the policy in force. A policy takes its place only if the lower bound
 of what it gains on calls held back is above zero; everything else is kept as a challenger, or refused with the reason.
 
@@ -21,7 +21,7 @@ from flywheel_defaults import BUILD_POOL, TASK_DEFAULTS, after, log, skipped_on,
 
 from pipelines.settings import Settings
 
-FILLED = [table("datasets.policy"), table("datasets.policy_evaluation")]
+FILLED = [table("datasets.policy"), table("datasets.policy_evaluation"), table("datasets.policy_metric")]
 
 with DAG(
     dag_id="routing",

@@ -351,6 +351,29 @@ def routing_rollback() -> None:
     console.print(f"policy {rollback(Settings.load())} is in force again", highlight=False)
 
 
+@app.command()
+def review(
+    limit: Annotated[int, typer.Option(min=1, help="How many calls")] = 20,
+    to: Annotated[Path | None, typer.Option(help="Write them as lines of the `feedback` format, to be filled in and taken in again; default: print")] = None,
+    prompts: Annotated[bool, typer.Option("--prompts", help="Also what was asked and answered; it may hold personal data")] = False,
+) -> None:
+    """Calls that a person should look at, the likeliest errors first (datasets.review_queue).
+
+    In a file written with --to, set each `value` to true or false and leave out what was not looked at; then
+    `flywheel ingest FILE --format feedback --source review` takes the answers in, and `flywheel build` counts them.
+    """
+    from pipelines.answer import table_of
+    from pipelines.export.review import queue, write_queue
+
+    settings = Settings.load()
+    if to is not None:
+        console.print(str(write_queue(settings, to, limit, with_text=prompts)), highlight=False, soft_wrap=True)
+        return
+    rows, names = queue(settings, limit, with_text=prompts)
+    shown = [tuple(round(v, 3) if isinstance(v, float) else v for v in row) for row in rows]
+    console.print(table_of(names, shown, "Calls to look at; expected is the probability of finding an error"))
+
+
 forecasts = typer.Typer(help="Forecasts of prices and spend, with intervals checked against the past.", no_args_is_help=True)
 app.add_typer(forecasts, name="forecast")
 Origin = Annotated[datetime | None, typer.Option("--at", formats=["%Y-%m-%d"], help="Forecast with what was known then; default: all that is known")]

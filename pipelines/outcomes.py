@@ -43,6 +43,8 @@ LARGEST_WEIGHT = 7.0
 """In nats: odds of 1,100 to 1. No one witness is surer."""
 UNANIMOUS_SHARE, UNANIMOUS_COUNT, UNANIMOUS_CHANCE = 0.98, 20, 0.001
 DRIFT_SCORE, DRIFT_Z = 0.08, 4.0
+PEER_SCORE = 0.03
+"""How much less than its peers a rater agrees with all other evidence before it is flagged, if also four standard errors."""
 
 CHANNEL = "signal_name, rater_kind, level, is_last_call"
 CELL = "concat(c.source, ':', coalesce(c.traffic_kind, ''))"
@@ -88,7 +90,8 @@ FITTED = {
     "present_if_success_share": "double", "present_if_failure_share": "double", "present_weight": "double", "absent_weight": "double",
     **{f"weight_{n}": "double" for n in range(1, FIFTHS + 1)},
     "discrimination_share": "double", "mean_score_share": "double", "week_mean_score_share": "double", "week_signal_count": "bigint",
-    "matured_after_ms": "bigint", "is_constant": "boolean", "is_inverted": "boolean", "is_drifting": "boolean",
+    "agreement_share": "double", "agreement_share_low": "double", "agreement_share_high": "double", "peer_agreement_share": "double",
+    "matured_after_ms": "bigint", "is_constant": "boolean", "is_inverted": "boolean", "is_drifting": "boolean", "is_disagreeing": "boolean",
 }  # fmt: skip
 RATERS = """
 select rater_no, any_value(channel_no) as channel_no, any_value(kept_id) as rater_id, count(*) as signal_count,
@@ -289,7 +292,8 @@ def _record(voices: Voices, found: Found, mine: np.ndarray, others: np.ndarray |
     record = {
         "week_signal_count": int(week.sum()), "mean_score_share": float(score.mean()) if len(score) else None,
         "week_mean_score_share": float(score[week].mean()) if week.any() else None,
-        "discrimination_share": None, "is_constant": False, "is_inverted": False, "is_drifting": False,
+        "discrimination_share": None, "agreement_share": None, "agreement_share_low": None, "agreement_share_high": None, "peer_agreement_share": None,
+        "is_constant": False, "is_inverted": False, "is_drifting": False, "is_disagreeing": False,
     }  # fmt: skip
     if shape != "judgement" or not len(score):
         return record
@@ -306,13 +310,21 @@ def _record(voices: Voices, found: Found, mine: np.ndarray, others: np.ndarray |
     record["is_inverted"] = bool(above < 0.45)
     # Agreement with all other evidence, and the mean score, before this week and in it.
     agreed = score * found.without[mine] + (1 - score) * (1 - found.without[mine])
-    record["is_drifting"] = any(_moved(x[~week], x[week]) for x in (score, agreed))
+    record["is_drifting"] = any(abs(_change(x[~week], x[week])) > DRIFT_SCORE for x in (score, agreed))
+    half = 1.96 * float(agreed.std() / np.sqrt(len(agreed)))
+    share = float(agreed.mean())
+    record |= {"agreement_share": share, "agreement_share_low": max(0.0, share - half), "agreement_share_high": min(1.0, share + half)}
+    if others is not None and others.any():
+        peers = voices.score[others] * found.without[others] + (1 - voices.score[others]) * (1 - found.without[others])
+        record["peer_agreement_share"] = float(peers.mean())
+        record["is_disagreeing"] = _change(peers, agreed) < -PEER_SCORE
     return record
 
 
-def _moved(before: np.ndarray, now: np.ndarray) -> bool:
+def _change(before: np.ndarray, now: np.ndarray) -> float:
+    """How far the mean moved; zero where that may be chance (four standard errors) or there is too little to say."""
     if min(len(before), len(now)) < DELAY_SIGNALS:
-        return False
+        return 0.0
     spread = np.sqrt(before.var() / len(before) + now.var() / len(now)) + 1e-9
-    change = abs(now.mean() - before.mean())
-    return bool(change > DRIFT_SCORE and change > DRIFT_Z * spread)
+    change = float(now.mean() - before.mean())
+    return change if abs(change) > DRIFT_Z * spread else 0.0

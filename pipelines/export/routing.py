@@ -17,6 +17,7 @@ a manifest is not whole.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ SPLITS = ("train", "validation", "test")
 TABLES = ("datasets.routing_log", "datasets.routing_split", "datasets.routing_wide", "core.inference_content")
 NO_ORACLE = "no_model_correct"
 """RouterBench's word where no model is right."""
+RUNS = "^[=+@\\t\\r\\n＝＋＠－-]"
+"""How a cell begins that a spreadsheet takes for a formula (OWASP, CSV injection)."""
 MARGIN = 0.2
 """Outcomes of a pair that differ by less have no winner worth learning from."""
 
@@ -60,6 +63,9 @@ class Format:
     select: str
 
 
+CSV_NOTE = """
+So that no spreadsheet runs a cell, one that begins with = + - @, a tab or a line break has a ' before it, a column's name too: take it off
+(`re.sub("^'(?=[=+@\\t\\r\\n＝＋＠－-])", "", cell)`) for the text as it was, or use the format parquet or jsonl, which change nothing."""
 LOG = "(select log.*, parts.split, parts.group_key from datasets.routing_log as log join datasets.routing_split as parts using (inference_id))"
 KEPT_LOG = f"(select * from {LOG} where {' and '.join(test for _, test in LOG_STEPS)})"
 KEPT_WIDE = f"(select * from datasets.routing_wide where {' and '.join(test for _, test in WIDE_STEPS)})"
@@ -125,6 +131,7 @@ def export_routing(settings: Settings, format: str, to: str) -> Export:
             con.execute(f"create temp table exported as {chosen.select or _wide(con, format)}")
             files = [_write(con, chosen, split, scratch) for split in SPLITS]
             done.rows = {split: rows for split, (_, rows) in zip(SPLITS, files, strict=True)}
+            done.funnel += _written(con, format, done.funnel[-1]["rows"], sum(done.rows.values()))
             if not sum(done.rows.values()):
                 steps = "; ".join(f"{s['kept']}: {s['rows']}" for s in done.funnel)
                 raise StopTheLine(f"nothing to export as {format}: {steps}. {contract(chosen.source).table} says what each step means")
@@ -138,7 +145,18 @@ def export_routing(settings: Settings, format: str, to: str) -> Export:
 def _funnel(con: Any, source: str, steps: tuple[tuple[str, str], ...]) -> list[dict[str, Any]]:
     """Rows before and after each step: what a step drops and what it keeps make what the step before kept."""
     counts = con.execute(f"select {', '.join(f'count(*) filter (where {chr(32).join(_all(steps, n))})' for n in range(len(steps)))} from {source}").fetchone()
-    return [{"kept": name, "rows": rows, "dropped": before - rows} for (name, _), rows, before in zip(steps, counts, (counts[0], *counts), strict=False)]
+    return [{"kept": name, "unit": "table row", "rows": rows, "dropped": before - rows} for (name, _), rows, before in zip(steps, counts, (counts[0], *counts), strict=False)]
+
+
+def _written(con: Any, format: str, kept: int, written: int) -> list[dict[str, Any]]:
+    """The steps from rows of the table to rows of a file; a step that begins another unit drops none."""
+    if format in ("routerbench", "notdiamond"):
+        return [{"kept": "put together, a row a prompt", "unit": "prompt", "rows": written, "dropped": 0}]
+    if format == "routellm":
+        (pairs,) = con.execute(f"select cast(coalesce(sum(n * (n - 1) // 2), 0) as bigint) from (select count(*) as n from {KEPT_WIDE} group by prompt_key)").fetchone()
+        return [{"kept": "put together, a row a pair of models on a prompt", "unit": "pair", "rows": pairs, "dropped": 0},
+                {"kept": f"whose outcomes differ by {MARGIN} or more", "unit": "pair", "rows": written, "dropped": pairs - written}]  # fmt: skip
+    return [{"kept": "written", "unit": "table row", "rows": written, "dropped": kept - written}]
 
 
 def _all(steps: tuple[tuple[str, str], ...], n: int) -> list[str]:
@@ -174,9 +192,9 @@ def _write(con: Any, chosen: Format, split: str, folder: Path) -> tuple[str, int
     kinds = dict(con.execute("select column_name, data_type from duckdb_columns() where table_name = 'exported' order by column_index").fetchall())
     columns = [quoted(c) for c in kinds if c != "split" or chosen.source == "datasets.routing_log"]
     if chosen.ending == "csv":
-        # A cell that a spreadsheet would run is made text (OWASP, CSV injection): a quote goes before = + - @ tab and return.
+        # A cell that a spreadsheet would run is made text (OWASP, CSV injection): a quote goes before what it would begin with.
         columns = [
-            f"case when regexp_matches({quoted(c)}, '^[=+@\\t\\r-]') then '''' || {quoted(c)} else {quoted(c)} end as {quoted(_safe(c))}" if kind == "VARCHAR" else f"{quoted(c)} as {quoted(_safe(c))}"
+            f"case when regexp_matches({quoted(c)}, {literal(RUNS)}) then '''' || {quoted(c)} else {quoted(c)} end as {quoted(_safe(c))}" if kind == "VARCHAR" else f"{quoted(c)} as {quoted(_safe(c))}"
             for c, kind in kinds.items() if c != "split"
         ]  # fmt: skip
     name = f"{split}.{chosen.ending}"
@@ -187,7 +205,7 @@ def _write(con: Any, chosen: Format, split: str, folder: Path) -> tuple[str, int
 
 
 def _safe(name: str) -> str:
-    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
+    return f"'{name}" if re.match(RUNS, name) else name
 
 
 def _describe(folder: Path, done: Export, chosen: Format, snapshots: dict[str, int], files: list[tuple[str, int]]) -> None:
@@ -211,7 +229,7 @@ configs:
 Outcomes are not labels: each is a probability resolved from feedback, evaluators and behaviour (`marts.call_outcome`), and one
 whose status is *silent* tells models apart little. Logged calls show the chosen model only; read them with their propensities.
 Prompts answered by several models are often those that were asked again, so they are harder than the rest (`is_asked_again`).
-The files hold prompts and answers as they were logged: treat them as personal data.
+The files hold prompts and answers as they were logged: treat them as personal data.{CSV_NOTE if chosen.ending == "csv" else ""}
 
 Splits are by time (70, 10, 20 %), and no session, trace or nearly equal prompt is in two of them.
 

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from pipelines.lake import Lake, Snapshot, storage
 from pipelines.learn import model_file, plain_policy
 from pipelines.learn.exploration import Exploration, advise
 from pipelines.learn.features import PromptFeatures
-from pipelines.learn.frontier import Curve, draw, hull
+from pipelines.learn.frontier import Curve, calibration_error, draw, hull
 from pipelines.learn.logged_data import LoggedData
 from pipelines.learn.offpolicy import RECOMMENDED, Evaluation, OffPolicy
 from pipelines.learn.policy_reader import Policy
@@ -39,12 +40,18 @@ from pipelines.stage import Report, silent
 
 log = logging.getLogger(__name__)
 
-POLICY, EVALUATION = "datasets.policy", "datasets.policy_evaluation"
+POLICY, EVALUATION, METRIC = "datasets.policy", "datasets.policy_evaluation", "datasets.policy_metric"
 MOST_ROWS = 200_000
 """Of a longer log the newest calls are used: older ones tell of models and prompts of then."""
 FEWEST_OF_A_MODEL = 30
 """A model that was seen less often cannot be told from luck; it is no arm, and calls to it are left out."""
 FEWEST_ROWS = 500
+LITELLM_PROVIDERS = {
+    "aws.bedrock": "bedrock", "aws.sagemaker": "sagemaker", "azure.ai.openai": "azure", "azure.ai.inference": "azure_ai", "gcp.gemini": "gemini", "gcp.vertex_ai": "vertex_ai",
+    "mistral_ai": "mistral", "x_ai": "xai", "ibm.watsonx.ai": "watsonx", "moonshot_ai": "moonshot", "zhipu_ai": "zai", "stability_ai": "stability", "voyage_ai": "voyage",
+    "alibaba_cloud": "dashscope", "github_models": "github",
+}  # fmt: skip
+"""What LiteLLM calls a provider where OpenTelemetry's name, which the warehouse uses, is another."""
 PLAIN = "policy"
 """The contender that is published: the plain policy. All others stand beside it."""
 
@@ -108,8 +115,11 @@ def train(settings: Settings, report: Report = silent) -> Judged:
     contenders: dict[str, Router] = {
         "best_single": ArmMeanRouter(), "length_only": LengthRouter(), "task_mean": TaskMeanRouter(labels=("workload",)), "router": CombinedRouter(features=features),
     }
-    for router in contenders.values():
+    seconds = {}
+    for name, router in contenders.items():
+        started = time.process_time()
         router.fit(X, pd.DataFrame(rewards, columns=found.models), costs=costs, propensity=propensity)
+        seconds[name] = time.process_time() - started
     router = contenders["router"]
     plain = plain_policy.distil(
         X["prompt"], X["workload"], np.nan_to_num(router.predict_value(X), nan=0.0), found.models, costs, policy_version=version,
@@ -154,6 +164,8 @@ def train(settings: Settings, report: Report = silent) -> Judged:
     }
     row["policy_sha256"] = _write_folder(folder, plain, router, shares, T, found, row, table, advice, float(logged.reward.mean()))
     _replace(settings, lake, EVALUATION, pa.Table.from_pylist(table), f"policy_version <> '{version}'")
+    metrics = _metrics(version, contenders, policy, found, T, chances, seconds, given)
+    _replace(settings, lake, METRIC, pa.Table.from_pylist(metrics), f"policy_version <> '{version}'")
     _register(settings, lake, row)
     point_at_champion(settings, lake)
     judged = Judged(version, status, reasons, folder)
@@ -222,7 +234,8 @@ def read_log(settings: Settings, lake: Lake) -> Log:
             f"""select l.inference_id, l.started_at, l.action, l.reward, cast(l.list_cost_usd as double) as cost_usd, l.propensity_share, l.propensity_kind,
                 l.routing_candidates, coalesce(l.prompt, '') as prompt, coalesce(l.workload, '') as workload, s.group_key, s.split,
                 coalesce(l.turn_count, 0) as turn_count, coalesce(l.tool_definition_count, 0) as tool_definition_count,
-                coalesce(l.message_count, 0) as message_count, l.hour_count, l.provider_name
+                coalesce(l.message_count, 0) as message_count, l.hour_count, l.provider_name,
+                concat(l.source, ' ', coalesce('s ' || l.session_id, 't ' || l.trace_id, 'c ' || l.inference_id)) as thread
             from datasets.routing_log as l join datasets.routing_split as s using (inference_id)
             where l.is_matured and l.reward is not null and l.list_cost_usd is not null and s.split <> 'straddling'
             order by l.started_at desc, l.inference_id limit {MOST_ROWS}""").df()
@@ -283,7 +296,7 @@ def _logged(found: Log, T: pd.DataFrame, allowed: np.ndarray, router: Router, wi
     place = {m: n for n, m in enumerate(found.models)}
     logged = LoggedData(
         context, T["action"].map(place).to_numpy(), utility.scaled(T["reward"].to_numpy(), cost), T["propensity_share"].to_numpy(), len(found.models),
-        candidates=allowed, cluster=T["group_key"].to_numpy(), cost_usd=cost,
+        candidates=allowed, cluster=T["thread"].to_numpy(), cost_usd=cost,
         propensity_kind="logged" if (T["propensity_kind"] == "logged").all() else "estimated",
     )
     return logged, utility
@@ -349,6 +362,29 @@ def _evaluation_rows(version: str, evaluations: dict[str, Evaluation], utility: 
     return rows
 
 
+def _metrics(
+    version: str, contenders: dict[str, Router], policy: Policy, found: Log, T: pd.DataFrame, chances: dict[str, np.ndarray], seconds: dict[str, float], given: Any,
+) -> list[dict[str, Any]]:
+    """Parameters and metrics of a run, as an experiment tracker would keep them: of the models that were called in the test, how well their rewards were foretold."""
+    place = {m: n for n, m in enumerate(found.models)}
+    at, reward = (np.arange(len(T)), T["action"].map(place).to_numpy()), T["reward"].to_numpy()
+    told = {name: one.predict_value(T)[at] for name, one in contenders.items()}
+    told[PLAIN] = np.array([policy.values(prompt, workload or None)[n] for prompt, workload, n in zip(T["prompt"], T["workload"], at[1], strict=True)])
+    rows = []
+    for name, value in told.items():
+        known = ~np.isnan(value)
+        p, y = np.clip(value[known], 0.01, 0.99), reward[known]
+        rows += [(name, "log_loss", float(-(y * np.log(p) + (1 - y) * np.log1p(-p)).mean())), (name, "brier_score", float(((p - y) ** 2).mean())),
+                 (name, "calibration_error_share", calibration_error(p, y))]  # fmt: skip
+    rows += [(name, "fit_seconds", value) for name, value in seconds.items()]
+    rows += [(PLAIN, "agreement_share", float((chances[PLAIN].argmax(axis=1) == chances["router"].argmax(axis=1)).mean()))]
+    counts = {"train_count": int(found.part(("train", "validation")).sum()), "test_count": len(T), "model_count": len(found.models)}
+    kept = [{"kind": "metric", "contender": c, "name": n, "value": v, "text": None} for c, n, v in rows]
+    kept += [{"kind": "parameter", "contender": PLAIN, "name": n, "value": float(v), "text": None} for n, v in counts.items()]
+    kept += [{"kind": "parameter", "contender": PLAIN, "name": n, "value": None, "text": json.dumps(v)} for n, v in given.model_dump(mode="json").items()]
+    return [{"policy_version": version, **row} for row in kept]
+
+
 def _figure(version, contender, estimator, measure, value, low, high, effective, can_tell, because) -> dict[str, Any]:
     return {
         "policy_version": version, "contender": contender, "estimator": estimator, "measure": measure, "estimate": float(value),
@@ -389,7 +425,8 @@ def litellm_config(shares: dict[str, np.ndarray], models: list[str], providers: 
     for workload, share in shares.items():
         for model, weight in zip(models, share, strict=True):
             if weight > 0:
-                name = f"{providers[model]}/{model}" if model in providers and "/" not in model else model
+                provider = LITELLM_PROVIDERS.get(providers.get(model), providers.get(model))
+                name = f"{provider}/{model}" if provider and "/" not in model else model
                 groups.append({"model_name": workload or "default", "litellm_params": {"model": name, "weight": round(float(weight), 6)}})
     head = f"# Routing policy {version}. Call the model group of your workload; the weights are LiteLLM's simple-shuffle.\n"
     return head + yaml.safe_dump({"model_list": groups, "router_settings": {"routing_strategy": "simple-shuffle"}}, sort_keys=False, allow_unicode=True)
@@ -408,7 +445,7 @@ def _card(row: dict[str, Any], found: Log, table: list[dict[str, Any]], advice: 
         f"Learnt from {row['train_count']:,} calls and judged on {row['test_count']:,} later ones that share no session, trace or near-same prompt with them,",
         f"{row['data_from_at']:%Y-%m-%d} to {row['data_until_at']:%Y-%m-%d}.", "",
         "## From the log to what was used", "", "| calls | |", "|---:|---|", *(f"| {count:,} | {name} |" for name, count in found.funnel), "",
-        f"## Judged off-policy ({RECOMMENDED}, 95 % intervals by group)", "", "| contender | objective | interval | USD a call | can tell |", "|---|---:|---|---:|---|",
+        f"## Judged off-policy ({RECOMMENDED}, 95 % intervals by session or trace)", "", "| contender | objective | interval | USD a call | can tell |", "|---|---:|---|---:|---|",
         *(
             f"| {name} | {by[name, 'objective']['estimate']:.4f} | {interval(by[name, 'objective'])} | {by[name, 'cost_usd']['estimate']:.6f} | "
             f"{'yes' if by[name, 'objective']['can_tell'] else 'no: ' + by[name, 'objective']['because']} |"

@@ -6,7 +6,8 @@
    the last signal, the majority and the mean of the signals, on calls with at least one signal, and on all calls (where the simple
    ways know nothing they say the mean of all signals).
 2. The aider log: failures by model beside a direct count of undone messages.
-3. Poison: a constant judge, users who dislike everything, doubled feedback, feedback before its call, 10 % of all labels flipped.
+3. Poison: a constant judge, users who dislike everything, doubled feedback, feedback before its call, 10 % of all labels flipped; three
+   judges of the same calls, and a tenth of one judge's labels flipped. What is flagged stands beside it; evaluator-b is a weaker judge in truth.
 """
 
 from __future__ import annotations
@@ -78,8 +79,15 @@ POISON = {
         where target_id = c.inference_id and hash(feedback_id) % 10 = 0""",
     "a tenth of the labels flipped": "update core.feedback set value_number = 1 - value_number where hash(feedback_id) % 10 = 1 and name in ('thumbs', 'helpfulness', 'task_success')",
 }
-FLAGS = """select coalesce(string_agg(distinct coalesce(rater_id, signal_name) || ' ' || case when is_constant then 'constant' when is_inverted then 'inverted' else 'drifting' end, ', '), '-')
-    from marts.evaluator where (is_constant or is_inverted or is_drifting) and (rater_kind <> 'user' or rater_id like 'grump%')"""
+THREE = """insert into core.feedback by name select concat('panel ', r.rater, i.inference_id) as feedback_id, 'call' as target_kind, i.inference_id as target_id, 'panel_grade' as name, 'boolean' as kind,
+    ((t.success <> (hash(i.inference_id || r.rater) % 100 < 12)) <> ({flipped}))::int::double as value_number, 'evaluator' as rater_kind, r.rater as rater_id, i.finished_at + interval 5 minute as given_at
+    from core.inference as i join truth as t using (inference_id), (values ('panel-1'), ('panel-2'), ('panel-3')) as r (rater) where i.status = 'ok' and hash(i.inference_id) % 5 = 0"""
+POISON |= {
+    "three judges of a fifth of the calls": THREE.format(flipped="false"),
+    "a tenth of one judge's flipped": THREE.format(flipped="r.rater = 'panel-2' and hash(i.inference_id || 'flip') % 10 = 0"),
+}
+FLAGS = """select coalesce(string_agg(distinct coalesce(rater_id, signal_name) || ' ' || case when is_constant then 'constant' when is_inverted then 'inverted' when is_drifting then 'drifting' else 'disagreeing' end, ', '), '-')
+    from marts.evaluator where (is_constant or is_inverted or is_drifting or is_disagreeing) and (rater_kind <> 'user' or rater_id like 'grump%')"""
 MARKED = "select sum(case when is_before_call then 1 else 0 end), sum(repeat_count) from marts.outcome_signal"
 
 

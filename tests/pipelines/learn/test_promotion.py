@@ -105,6 +105,9 @@ def test_the_estimate_is_near_the_truth(first, settings):
     assert low < truth < high and abs(estimate - truth) < 0.05
     names = {r[0] for r in ask(settings, "select distinct contender from datasets.policy_evaluation")}
     assert names == {"logged", "policy", "router", "litellm_config", "random", "cheapest", "best_single", "length_only", "task_mean"}
+    metrics = dict(ask(settings, f"select contender || ' ' || name, value from datasets.policy_metric where policy_version = '{first.policy_version}' and kind = 'metric'"))
+    assert metrics["task_mean brier_score"] < metrics["best_single brier_score"]
+    assert 0 <= metrics["policy calibration_error_share"] < 0.2
     assert ask(settings, "select count(*) from datasets.policy_evaluation where estimator in ('dm', 'switch_dr') and estimate_low is not null") == [(0,)]
 
 

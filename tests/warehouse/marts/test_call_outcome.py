@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.support.outcomebook import at, build, connection, put
@@ -187,6 +188,27 @@ def test_a_constant_judge_and_a_user_who_likes_nothing_weigh_nothing_and_are_fla
         "select count(*) from marts.call_outcome where inference_id <> 'now' and (outcome_share > 0.5) <> (cast(substr(inference_id, 2) as integer) % 3 <> 0)"
     ).fetchone()[0]
     assert wrong <= 0.06 * 6 * MANY
+
+
+def test_the_one_of_three_judges_whose_labels_were_mixed_up_is_flagged() -> None:
+    """All are wrong on one call in twelve; a tenth of one judge's labels are flipped on top."""
+    draw, calls, feedback = np.random.default_rng(0), [], []
+    for n in range(2_000):
+        calls.append(call(f"c{n:04}", f"09:{n % 60:02}:{n // 60:02}"))
+        for judge in ("one", "two", "three"):
+            wrong = (draw.random() < 1 / 12) != (judge == "two" and draw.random() < 0.1)
+            feedback.append(said(f"c{n:04}", "quality", float((n % 3 != 0) != wrong), "11:00:00", rater_kind="evaluator", rater_id=judge))
+    rows = resolved(calls, feedback).execute("select rater_id, is_disagreeing, agreement_share_low, agreement_share_high, peer_agreement_share from marts.evaluator where rater_id is not null").fetchall()
+    assert {rater for rater, flag, *_ in rows if flag} == {"two"}
+    assert all(high < peers for rater, _, _, high, peers in rows if rater == "two")
+
+
+def test_an_answer_held_against_its_key_nearly_settles_it() -> None:
+    """One witness alone: nothing else can tell how far it is right, so the rule must."""
+    calls = [call(f"c{n:03}", f"09:{n % 60:02}:{n // 60:02}") for n in range(300)]
+    con = resolved(calls, [said(c["inference_id"], "exact_match", float(n % 3 != 0), "09:30:00", rater_kind="rule", rater_id="key") for n, c in enumerate(calls)])
+    low, high = con.execute("select max(outcome_share) filter (where cast(substr(inference_id, 2) as integer) % 3 = 0), min(outcome_share) filter (where cast(substr(inference_id, 2) as integer) % 3 <> 0) from marts.call_outcome where inference_id <> 'now'").fetchone()
+    assert low < 0.2 and high > 0.95
 
 
 def test_a_week_is_the_same_whatever_else_is_in_the_warehouse() -> None:
