@@ -15,7 +15,7 @@ SPREAD = {"split": {"by": "group"}}
 
 
 def ids(con) -> list[str]:
-    return seen(con, "select example_id from example order by 1")
+    return seen(con, "select example_id from dataset_row order by 1")
 
 
 def test_good_answers_stay_and_bad_unsure_and_conflicting_ones_do_not() -> None:
@@ -35,7 +35,7 @@ def test_only_whole_conversations_stay() -> None:
     ]  # fmt: skip
     with staged(recipe(**SPREAD), calls) as (con, made):
         assert ids(con) == ["calls", "tools"]
-        [(prompt,)] = con.execute("select prompt from example where example_id = 'tools'").fetchall()
+        [(prompt,)] = con.execute("select prompt from dataset_row where example_id = 'tools'").fetchall()
         assert json.loads(prompt)[1] == call | {"content": "", "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}]}
         assert dropped(made) == {"tool arguments do not parse": 1, "roles do not alternate": 1, "empty answer": 1, "tool result without its call": 1, "does not end with a question": 1}
 
@@ -77,9 +77,9 @@ def test_personal_data_is_replaced_the_same_all_through_a_conversation() -> None
     later = said("later", f"write to {values[0]} and amy@b.org", session_id="s")
     calls = [said("first", asked, args, session_id="s"), later, said("other", "write to amy@b.org or 4111 1111 1111 1112 or 2026-11-20 or 1.2.3")]
     with staged(recipe(**SPREAD), calls) as (con, made):
-        rows = dict(con.execute("select example_id, prompt || answer from example").fetchall())
+        rows = dict(con.execute("select example_id, prompt || answer from dataset_row").fetchall())
         assert not [v for v in values if v in "".join(rows.values())]
-        assert json.loads(con.execute("select answer from example where example_id = 'first'").fetchall()[0][0])[0]["tool_calls"][0]["function"]["arguments"] == '{"to":"[EMAIL_1]","text":"a\\n[CARD_1]"}'
+        assert json.loads(con.execute("select answer from dataset_row where example_id = 'first'").fetchall()[0][0])[0]["tool_calls"][0]["function"]["arguments"] == '{"to":"[EMAIL_1]","text":"a\\n[CARD_1]"}'
         assert "write to [EMAIL_1] and [EMAIL_2]" in rows["later"]
         assert "write to [EMAIL_1] or 4111 1111 1111 1112 or 2026-11-20 or 1.2.3" in rows["other"]
         assert made.personal == {"email": 2, "phone": 1, "card": 1, "iban": 1, "ip": 1, "key": 2}
@@ -105,7 +105,7 @@ def test_pairs_come_from_corrections_regenerated_answers_and_outcomes() -> None:
         said("k1", "odd?", "no", good=0.95, session_id="t"), said("k2", "odd?", "yes", good=0.1, session_id="t"),
     ]  # fmt: skip
     with staged(recipe("preference", **SPREAD), calls, feedback=[{"target_id": "c1", "value_text": "Paris"}]) as (con, _):
-        rows = seen(con, "select label_source, json_extract_string(answer, '$[0].content'), json_extract_string(rejected, '$[0].content') from example order by all")
+        rows = seen(con, "select label_source, json_extract_string(answer, '$[0].content'), json_extract_string(rejected, '$[0].content') from dataset_row order by all")
         # k: the last answer is the worse one by its outcome, so that the regenerated pair is none, but the outcomes are one.
         assert rows == ["correction Paris Lyon", "outcome 4 5", "outcome no yes", "regenerate second first"]
 
@@ -113,7 +113,7 @@ def test_pairs_come_from_corrections_regenerated_answers_and_outcomes() -> None:
 def test_kto_takes_both_sides_and_eval_is_never_trained_on() -> None:
     calls = [said("good"), said("bad", "b?", "I cannot help.", good=0.1), said("middle", "c?", good=0.5)]
     with staged(recipe("kto", **SPREAD), calls) as (con, _):
-        assert seen(con, "select example_id, is_good from example order by 1") == ["bad false", "good true"]
+        assert seen(con, "select example_id, is_good from dataset_row order by 1") == ["bad false", "good true"]
     held = {"dataset_version": "eval-1", "example_id": "e", "inference_id": "e", "started_at": None, "prompt": json.dumps([{"role": "user", "content": LONG}])}
     with staged(recipe(**SPREAD), [said("near", LONG + " more"), said("free")], held=[held]) as (con, made):
         assert ids(con) == ["free"]
@@ -124,10 +124,10 @@ def test_kto_takes_both_sides_and_eval_is_never_trained_on() -> None:
 def test_no_group_is_in_two_splits(by: str) -> None:
     calls = [said(f"c{n:03}", f"question {n // 3} " + " ".join(f"w{n // 3}_{i}" for i in range(20)) + f" {n}", f"answer {n} " + " ".join(f"a{n}_{i}" for i in range(40)), session_id=f"s{n % 50}") for n in range(120)]
     with staged(recipe(split={"by": by, "together": ["near_duplicate"]}), calls) as (con, made):
-        assert seen(con, "select count(*) from (select group_key from example group by 1 having count(distinct split) > 1)") == ["0"]
-        assert seen(con, "select count(distinct split), count(distinct group_key) from example") == ["3 40"]
+        assert seen(con, "select count(*) from (select group_key from dataset_row group by 1 having count(distinct split) > 1)") == ["0"]
+        assert seen(con, "select count(distinct split), count(distinct group_key) from dataset_row") == ["3 40"]
         # The three like prompts of a group are never parted.
-        assert seen(con, "select count(*) from (select regexp_extract(prompt, 'question ([0-9]+)', 1) as q from example group by 1 having count(distinct split) > 1)") == ["0"]
+        assert seen(con, "select count(*) from (select regexp_extract(prompt, 'question ([0-9]+)', 1) as q from dataset_row group by 1 having count(distinct split) > 1)") == ["0"]
         if by == "time":
-            assert seen(con, "select max(started_at) filter (where split = 'train') < min(started_at) filter (where split = 'test') from example") == ["true"]
+            assert seen(con, "select max(started_at) filter (where split = 'train') < min(started_at) filter (where split = 'test') from dataset_row") == ["true"]
         dropped(made)
