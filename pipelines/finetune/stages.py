@@ -19,15 +19,18 @@ import pyarrow as pa
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from pipelines import finetune
 from pipelines.contracts import literal
 from pipelines.errors import NotConfigured
 from pipelines.finetune.recipe import Recipe
+from pipelines.finetune.review import FITTED, review
 from pipelines.near import Benchmark, batches, first_of_each, near_pairs
 from pipelines.settings import ROOT
 
 FOLDER = ROOT / "warehouse" / "finetune"
-WORDS = """select example_no, md5(array_to_string(list_concat(asked, answered), ' ')) as said, len(asked) as prompt_words, word_hashes(list_concat(asked, answered)) as word from (
-    select example_no, text_words(turns_text(prompt)) as asked, text_words(turns_text(answer) || coalesce(chr(10) || turns_text(rejected), '')) as answered from {}) as text"""
+WORDS = """select example_no, md5(array_to_string(list_concat(asked, answered, refused), ' ')) as said, len(asked) as prompt_words, len(answered) as answer_words,
+    word_hashes(list_concat(asked, answered, refused)) as word from (
+    select example_no, text_words(turns_text(prompt)) as asked, text_words(turns_text(answer)) as answered, text_words(coalesce(turns_text(rejected), '')) as refused from {}) as text"""
 PROMPT_LIKE = 0.7
 """Jaccard similarity from which two prompts must not be in two splits."""
 TEXTS = ("prompt", "answer", "rejected", "tools", "images")
@@ -162,6 +165,13 @@ def chosen(con: Any, recipe: Recipe, made: Made) -> None:
     made.count("outcome", "calls", before, {"no outcome, text or partner that the recipe asks for": before - used} if before > used else {})
     if recipe.kind == "preference":
         con.execute("drop table told")
+    if recipe.kind in ("sft", "eval"):
+        # Bad answers, for labels to be held against; they go into no set.
+        con.execute(
+            f"""insert into work.contrast select row_number() over (order by inference_id), len(asked), word_hashes(list_concat(asked, answered)) from (
+                select inference_id, text_words(turns_text(prompt)) as asked, text_words(turns_text(answer)) as answered
+                from told join (select inference_id from call where outcome_share <= {recipe.outcome.bad_share} and confidence_share >= {recipe.outcome.confidence_share} order by md5(inference_id) limit {FITTED}) as bad using (inference_id)) as said"""
+        )
     # The evaluation prompts as they are now: later steps read nothing but `work`.
     if recipe.kind != "eval":
         con.execute("insert into work.held select row_number() over (order by dataset_version, example_id), word_hashes(text_words(turns_text(prompt))) from datasets.eval")
@@ -343,8 +353,13 @@ def splits(con: Any, recipe: Recipe, made: Made) -> None:
     made.personal = dict(con.execute("select class, count(distinct value_md5) from personal_count join living using (example_no) group by class order by class").fetchall())
 
 
-STEPS = {
-    "choose": (rights, chosen), "check": (schema, refusals, languages, lengths), "redact": (personal_data,), "deduplicate": (exact_duplicates, near_duplicates),
-    "decontaminate": (benchmarks,), "limit": (budget,), "split": (splits,),
-}  # fmt: skip
-"""What is done in one go, in order: a task each."""
+def labels(con: Any, recipe: Recipe, made: Made) -> None:
+    """Doubts about labels, for a person to look at; drops nothing."""
+    review(con, recipe.kind)
+    _drop(con, made, "label review", "select 0 as example_no, null as reason where false")
+
+
+STEPS = dict(zip(finetune.STEPS, (
+    (rights, chosen), (schema, refusals, languages, lengths), (personal_data,), (exact_duplicates, near_duplicates), (benchmarks,), (budget,), (splits,), (labels,),
+), strict=True))  # fmt: skip
+"""The stages of each step."""

@@ -10,17 +10,18 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
-from pipelines import gate
+from pipelines import finetune, gate
 from pipelines.contracts import Contract, contract, literal, quoted
 from pipelines.engine import connect, write
 from pipelines.errors import NotConfigured, StopTheLine
 from pipelines.finetune import stages
-from pipelines.finetune.recipe import Recipe
+from pipelines.finetune.recipe import Recipe, load
 from pipelines.follow import announcement, follow, recover, replacement, results, settle
 from pipelines.lake import Lake, Snapshot, storage
 from pipelines.settings import ROOT, Settings
@@ -61,7 +62,7 @@ def build_dataset(settings: Settings, recipe: Recipe) -> Built:
     folder = settings.scratch / f"dataset-{uuid.uuid4().hex}"
     try:
         with _opened(settings, folder) as con:
-            for step in stages.STEPS:
+            for step in finetune.STEPS:
                 _step(settings, con, recipe, step)
             return _published(settings, con, recipe, folder)
     finally:
@@ -69,22 +70,39 @@ def build_dataset(settings: Settings, recipe: Recipe) -> Built:
 
 
 @storage("dataset build")
-def run_step(settings: Settings, recipe: Recipe, folder: Path, step: str) -> list[dict[str, Any]]:
-    """One step of a build whose state is in a folder, for those who run each as a task; its rows of the funnel.
+def task_step(settings: Settings, recipe: str, day: date, step: str) -> list[dict[str, Any]]:
+    """One step of the build of a day, for those who run each as a task; returns its rows of the funnel.
 
     A step is done whole or not at all, and done again it changes nothing. The first pins the snapshots that are read.
     """
+    asked = load(recipe)
+    folder = _folder(settings, asked, day)
+    if step == finetune.STEPS[0]:
+        # What builds of other days left when they failed holds texts, and is of no use any more.
+        for left in folder.parent.parent.glob("*"):
+            if left != folder.parent:
+                shutil.rmtree(left, ignore_errors=True)
     with _opened(settings, folder) as con:
-        return _step(settings, con, recipe, step)
+        return _step(settings, con, asked, step)
 
 
 @storage("dataset build")
-def publish(settings: Settings, recipe: Recipe, folder: Path) -> Built:
-    """Publish what the steps left in a folder, as `build_dataset` does, and remove the folder."""
-    with _opened(settings, folder) as con:
-        built = _published(settings, con, recipe, folder)
+def task_publish(settings: Settings, recipe: str, day: date) -> Built:
+    """Publish what the steps of a day left, as `build_dataset` does, and remove it."""
+    asked = load(recipe)
+    folder = _folder(settings, asked, day)
+    try:
+        with _opened(settings, folder) as con:
+            built = _published(settings, con, asked, folder)
+    except NothingLeft:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     return built
+
+
+def _folder(settings: Settings, recipe: Recipe, day: date) -> Path:
+    return settings.scratch / "finetune" / str(day) / f"{recipe.recipe}-{recipe.sha256[:16]}"
 
 
 @contextmanager
@@ -97,7 +115,7 @@ def _opened(settings: Settings, folder: Path) -> Iterator[Any]:
 
 def _step(settings: Settings, con: Any, recipe: Recipe, step: str) -> list[dict[str, Any]]:
     done = {name: stages.Made(**json.loads(made)) for name, made in con.execute("select step, made from done").fetchall()}
-    before = list(stages.STEPS)[: list(stages.STEPS).index(step)]
+    before = finetune.STEPS[: finetune.STEPS.index(step)]
     if missing := [name for name in before if name not in done]:
         raise StopTheLine(f"recipe {recipe.recipe}: step {step} comes after {missing[0]}, which has not been done; run that first")
     made = done[before[-1]] if before else stages.Made()
@@ -120,7 +138,7 @@ def _step(settings: Settings, con: Any, recipe: Recipe, step: str) -> list[dict[
 def _published(settings: Settings, con: Any, recipe: Recipe, folder: Path) -> Built:
     lake, promised = Lake(settings), contract(recipe.table)
     recover(lake, recipe.table)
-    found = con.execute("select made from done where step = $last", {"last": list(stages.STEPS)[-1]}).fetchone()
+    found = con.execute("select made from done where step = $last", {"last": finetune.STEPS[-1]}).fetchone()
     if found is None:
         raise StopTheLine(f"recipe {recipe.recipe}: nothing to publish in {folder}, as not all steps have been done; run them first")
     made = stages.Made(**json.loads(found[0]))

@@ -8,4 +8,5 @@ create or replace temp view clean as
         case when r.example_no is null then e.images else r.images end as images)
     from living as e left join redaction as r on r.example_no = e.example_no;
 create or replace temp view dataset_row as
-    select clean.*, parted.group_key, parted.split from clean join parted on parted.example_no = clean.example_no;
+    select clean.*, parted.group_key, parted.split, review.doubt_share, review.is_doubted
+    from clean join parted on parted.example_no = clean.example_no left join review on review.example_no = clean.example_no;

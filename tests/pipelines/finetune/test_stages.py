@@ -131,3 +131,25 @@ def test_no_group_is_in_two_splits(by: str) -> None:
         if by == "time":
             assert seen(con, "select max(started_at) filter (where split = 'train') < min(started_at) filter (where split = 'test') from dataset_row") == ["true"]
         dropped(made)
+
+
+@pytest.mark.parametrize("kind", ["kto", "preference", "sft"])
+def test_labels_that_look_wrong_are_ranked_and_none_is_dropped(kind: str) -> None:
+    def answer(n: int, is_good: bool) -> str:
+        return f"{'checked verified exact result' if is_good else 'maybe unsure guess perhaps'} number {n} with token{n % 7} and more{n * 31 % 97}"
+
+    wrong = {n for n in range(200) if n % 20 == 3}
+    calls = []
+    for n in range(200):
+        is_good = n % 2 == 1
+        if kind == "preference":
+            calls += [said(f"a{n:03}", f"question {n} of {n * 7919}?", answer(n, n not in wrong), good=0.9), said(f"b{n:03}", f"question {n} of {n * 7919}?", answer(n, n in wrong), good=0.1)]
+        else:
+            calls.append(said(f"a{n:03}", f"question {n} of {n * 7919}?", answer(n, is_good != (n in wrong)), good=0.9 if is_good else 0.1))
+    with staged(recipe(kind, gates={"near_duplicate_share": 1.0}, **SPREAD), calls) as (con, made):
+        [(total, doubted)] = con.execute("select count(*), count(*) filter (where is_doubted) from dataset_row").fetchall()
+        planted = [f"a{n:03}" for n in sorted(wrong)]
+        found = [i[:4] for (i,) in con.execute(f"select example_id from dataset_row order by doubt_share desc, example_no limit {len(wrong)}").fetchall()]
+        assert total == (100 if kind == "sft" else 200) and sorted(found) == planted
+        assert len(wrong) / 2 <= doubted <= 2 * len(wrong)
+        assert made.funnel[-1]["stage"] == "label review" and made.funnel[-1]["dropped_count"] == 0

@@ -59,7 +59,7 @@ def test_a_crash_leaves_no_half_version(tmp_path: Path, home, n: int, after: boo
     assert ask(settings, "select count(*), count(distinct example_id) from datasets.sft") == [(22, 22)]
     assert ask(settings, "select count(*) from datasets.version") == [(1,)]
     [(last, kept)] = ask(settings, "select count(*), arg_max(kept_count, stage_number) from datasets.funnel")
-    assert (last, kept) == (12, 22)
+    assert (last, kept) == (13, 22)
 
 
 def exported(settings, version: str, format: str, to: Path) -> list[dict]:
