@@ -111,11 +111,15 @@ def export_dataset(settings: Settings, dataset_version: str, format: str, to: st
                 done.training_cost_usd = round(done.train_tokens * training_usd_per_mtok / 1e6, 6)
             lake.attach(con, FUNNEL)
             funnel = con.execute(f"select stage, unit, before_count, dropped_count, kept_count, reasons from {FUNNEL} where dataset_version = $name order by stage_number", {"name": dataset_version}).fetchall()
+            review = con.execute(
+                f"""select count(*) filter (where is_doubted), count(doubt_share), arg_max(example_id, {{'doubt': doubt_share, 'id': example_id}}, 10) filter (where doubt_share is not null)
+                from {recipe.table} where dataset_version = $name""", {"name": dataset_version}).fetchall()[0]
+            mix = con.execute(f"select coalesce(workload, 'none') || ', ' || difficulty, count(*) from {recipe.table} where dataset_version = $name group by 1 order by 2 desc, 1 limit 30", {"name": dataset_version}).fetchall()
             longer = con.execute(f"select avg((length(answer) > length(rejected))::int) from {recipe.table} where dataset_version = $name", {"name": dataset_version}).fetchall()[0][0] if kind == "preference" else None
         if format == "llamafactory":
             files["dataset_info.json"] = None
             (scratch / "dataset_info.json").write_text(json.dumps(_dataset_info(dataset_version, kind, list(files)), indent=1) + "\n")
-        (scratch / "README.md").write_text(_card(done, recipe, facts, funnel, list(files), longer))
+        (scratch / "README.md").write_text(_card(done, recipe, facts, funnel, list(files), longer, review, mix))
         (scratch / "croissant.json").write_text(json.dumps(_croissant(done, recipe, facts, listed(scratch, {n: r for n, r in files.items() if r})), indent=1, sort_keys=True) + "\n")
         manifest = {
             "dataset_version": dataset_version, "format": format, "rows": done.rows, "train_tokens": done.train_tokens, "content_sha256": facts["content_sha256"],
@@ -152,11 +156,16 @@ def _dataset_info(version: str, kind: str, files: list[str]) -> dict[str, Any]:
     return {f"{version}_{name.split('.')[0]}": {"file_name": name} | entry for name in files if name.endswith(".jsonl")}
 
 
-def _card(done: Export, recipe: Recipe, facts: dict[str, Any], funnel: list[tuple], files: list[str], longer: float | None) -> str:
+def _card(done: Export, recipe: Recipe, facts: dict[str, Any], funnel: list[tuple], files: list[str], longer: float | None, review: tuple, mix: list[tuple]) -> str:
     data = "\n".join(f"  - {{split: {name.split('.')[0]}, path: {name}}}" for name in files if name.split(".")[0] in SPLITS)
     steps = "\n".join(f"| {stage} | {unit} | {before:,} | {gone:,} | {kept:,} | {', '.join(f'{r} {n:,}' for r, n in json.loads(reasons).items())} |" for stage, unit, before, gone, kept, reasons in funnel)
     personal = ", ".join(f"{n:,} {name}" for name, n in json.loads(facts["personal_values"]).items()) or "none found"
     bias = "" if longer is None else f"\nThe better answer is the longer one in {longer:.0%} of the pairs.\n"
+    doubted, ranked, first = review
+    doubts = "Labels were not ranked for review: too few examples, or none of the other label to compare with." if not ranked else (
+        f"Labels to review: confident learning holds {doubted:,} of {ranked:,} for wrong; none was left out for it. `select example_id, doubt_share from {recipe.table} "
+        f"where dataset_version = '{facts['dataset_version']}' order by doubt_share desc` ranks them, beginning with {', '.join(f'`{i}`' for i in first)}.")  # fmt: skip
+    mixed = "; ".join(f"{name} {n:,}" for name, n in mix)
     size = sum(done.rows.values())
     category = next(name for limit, name in ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e12, "1M<n<10M")) if size < limit)
     trained = "All of an assistant's turns carry loss." if recipe.trains_on == "all_answers" and recipe.kind == "sft" else "Only the last answer carries loss."
@@ -180,6 +189,10 @@ configs:
 What is good or bad is a probability resolved from feedback, evaluators and behaviour, no label by hand. An image stands as
 `<image>`; its bytes are not here. Replaced by stand-ins, the same one all through a conversation: {personal} (distinct values).
 Found by pattern and checksum: names and addresses of people are not, and phone numbers without separators are not either.
+
+{doubts}
+
+Examples by workload and difficulty (turns, tools and length of the prompt): {mixed}.
 
 Splits: {", ".join(f"{split} {n:,}" for split, n in done.rows.items())}; parted by {recipe.split.by}, kept together: {", ".join(recipe.split.together)}. No group is in two splits.
 

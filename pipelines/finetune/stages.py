@@ -8,6 +8,7 @@ once), `fate` (example_no, reason), `redaction` (texts with stand-ins), `words` 
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,7 +156,7 @@ def chosen(con: Any, recipe: Recipe, made: Made) -> None:
     sql = _sql(f"example_{recipe.kind}")
     con.execute(
         f"""create or replace table work.example as
-        select call_no as example_no, selected.*,
+        select call_no as example_no, selected.*, difficulty_of(prompt, tools, input_tokens) as difficulty,
             coalesce(nullif(input_tokens, 0), strlen(prompt) // 4)::bigint as prompt_tokens, coalesce(nullif(output_text_tokens, 0), strlen(answer) // 4)::bigint as answer_tokens
         from ({sql}) as selected join (select inference_id, row_number() over (order by started_at, inference_id) - 1 as call_no from call) as numbered using (inference_id)""",
         _bound(sql, _values(recipe)),
@@ -301,18 +302,55 @@ def _benchmark(con: Any, url: str) -> str:
     return f"select row_number() over () as no, said from (unpivot (select columns(*)::varchar from {readers[kind]}) on columns(*) into name field value said) as u"
 
 
+def toxic(con: Any, recipe: Recipe, made: Made) -> None:
+    """What a list of words, or a function of the user's, says is not to be learnt from."""
+    gate = recipe.gates.toxicity
+    reasons = "select 0 as example_no, null as reason where false"
+    if gate and gate.words:
+        fs, path = fsspec.core.url_to_fs(gate.words)
+        if not fs.exists(path):
+            raise NotConfigured(f"there is no file of words at {gate.words}; the recipe's gates.toxicity.words names it")
+        con.register("listed_words", pa.table({"line": fs.cat_file(path).decode().splitlines()}))
+        con.execute("create or replace temp table phrase as select distinct plain_text(line) as phrase from listed_words where plain_text(line) <> ''")
+        con.unregister("listed_words")
+        # Letters and digits only, so that they can stand in a pattern as they are.
+        [(listed,)] = con.execute("select string_agg(phrase, '|' order by phrase) from phrase").fetchall()
+        if listed is None:
+            raise NotConfigured(f"the file of words at {gate.words} is empty")
+        reasons = f"select example_no, case when regexp_matches(' ' || plain_text({TEXT}) || ' ', {literal(f' (?:{listed}) ')}) then 'a word of the list' end as reason from living"
+    elif gate:
+        score = _callable(str(gate.scorer))
+        gone = [np.empty(0, np.int64)]
+        for batch in con.sql(f"select example_no, {TEXT} as said from living").to_arrow_reader(1_024):
+            scores = np.asarray(score(batch.column(1).to_pylist()), float)
+            if scores.shape != (batch.num_rows,):
+                raise NotConfigured(f"{gate.scorer} was given {batch.num_rows} texts and returned {scores.shape} numbers; it must return one a text")
+            gone.append(batch.column(0).to_numpy()[scores > gate.max_score])
+        reasons = _numbers(con, np.concatenate(gone), "scored toxic")
+    _drop(con, made, "toxicity", reasons)
+
+
+def _callable(name: str) -> Any:
+    """A function by `module:name`."""
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise NotConfigured(f"{name} is no function that can be imported as module:name ({error}); the recipe's gates.toxicity.scorer names it") from error
+
+
 def budget(con: Any, recipe: Recipe, made: Made) -> None:
     """No more than the recipe asks for, the best outcomes first; ties by a hash, so that no day is favoured."""
     mix = recipe.mix
-    shares = mix.workload_shares or {}
-    share = f"case workload {' '.join(f'when {literal(w)} then {float(s)}' for w, s in sorted(shares.items()))} else 0 end" if shares else "1"
-    within = "partition by workload" if shares else ""
+    shared = {"workload": mix.workload_shares, "difficulty": mix.difficulty_shares}
+    share = " * ".join(f"case {name} {' '.join(f'when {literal(w)} then {float(s)}' for w, s in sorted(shares.items()))} else 0 end" for name, shares in shared.items() if shares) or "1"
+    within = ", ".join(name for name, shares in shared.items() if shares)
     limits = [f"{total} > {limit} * {share}" for total, limit in (("tokens", mix.max_tokens), ("nth", mix.max_examples)) if limit is not None]
-    if shares:
+    if within:
         limits.append(f"{share} = 0")
     _drop(con, made, "budget", f"""select example_no, case when {' or '.join(limits) or 'false'} then 'beyond the budget' end as reason from (
-        select example_no, workload, sum(prompt_tokens + answer_tokens) over w as tokens, row_number() over w as nth from living
-        window w as ({within} order by outcome_share desc nulls last, md5(example_id) rows between unbounded preceding and current row)) as ordered""")
+        select example_no, workload, difficulty, sum(prompt_tokens + answer_tokens) over w as tokens, row_number() over w as nth from living
+        window w as ({f"partition by {within}" if within else ""} order by outcome_share desc nulls last, md5(example_id) rows between unbounded preceding and current row)) as ordered""")
 
 
 def splits(con: Any, recipe: Recipe, made: Made) -> None:
@@ -360,6 +398,6 @@ def labels(con: Any, recipe: Recipe, made: Made) -> None:
 
 
 STEPS = dict(zip(finetune.STEPS, (
-    (rights, chosen), (schema, refusals, languages, lengths), (personal_data,), (exact_duplicates, near_duplicates), (benchmarks,), (budget,), (splits,), (labels,),
+    (rights, chosen), (schema, refusals, languages, lengths, toxic), (personal_data,), (exact_duplicates, near_duplicates), (benchmarks,), (budget,), (splits,), (labels,),
 ), strict=True))  # fmt: skip
 """The stages of each step."""

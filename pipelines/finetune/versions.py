@@ -158,7 +158,7 @@ def _published(settings: Settings, con: Any, recipe: Recipe, folder: Path) -> Bu
     facts = {
         "dataset_version": name, "dataset_table": recipe.table, "recipe": recipe.recipe, "recipe_text": recipe.model_dump_json(),
         "recipe_sha256": recipe.sha256, "code_sha256": _code(), "snapshots": json.dumps(made.snapshots, sort_keys=True),
-        "benchmarks": json.dumps({url: _file_sha256(url) for url in recipe.gates.benchmarks}, sort_keys=True), "content_sha256": content,
+        "benchmarks": json.dumps({url: _file_sha256(url) for url in recipe.gates.files}, sort_keys=True), "content_sha256": content,
         **{f"{split}_count": n for split, n in counts.items()}, "personal_values": json.dumps(made.personal, sort_keys=True),
     }  # fmt: skip
     version = _rows(con, contract(VERSION), [facts], folder)

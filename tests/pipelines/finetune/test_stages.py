@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.errors import NotConfigured
 from tests.support.finetune import dropped, recipe, said, staged
 from tests.support.marts import seen
 
@@ -153,3 +154,37 @@ def test_labels_that_look_wrong_are_ranked_and_none_is_dropped(kind: str) -> Non
         assert total == (100 if kind == "sft" else 200) and sorted(found) == planted
         assert len(wrong) / 2 <= doubted <= 2 * len(wrong)
         assert made.funnel[-1]["stage"] == "label review" and made.funnel[-1]["dropped_count"] == 0
+
+
+def test_an_edit_that_was_kept_is_chosen_and_signals_that_conflict_make_no_pair() -> None:
+    calls = [said("e1", "mail?", "Dear sir", good=0.4), said("c1", "sum?", "5", good=0.9), said("x1", "odd?", "no", conflicting=True), said("x2", "odd?", "yes", good=0.1)]
+    feedback = [{"target_id": "e1", "name": "edit", "kind": "text", "value_text": "Dear madam"}, {"target_id": "c1", "value_text": "4"}, {"target_id": "x1", "value_text": "neither"}]
+    with staged(recipe("preference", **SPREAD), calls, feedback=feedback) as (con, _):
+        # c1: what outcomes call good cannot be the worse one; x1: its own signals pull both ways.
+        assert seen(con, "select label_source, json_extract_string(answer, '$[0].content'), json_extract_string(rejected, '$[0].content'), request_model from dataset_row") == ["edit Dear madam Dear sir -"]
+
+
+def test_a_budget_is_mixed_by_workload_and_difficulty() -> None:
+    calls = [said(f"{w}{d}{n}", f"{w} {d} {n} " + ("far " * 2000 if d == "m" else ""), f"answer {w}{d}{n}", workload=w) for w in ("a", "b") for d in ("e", "m") for n in range(10)]
+    shares = {"workload_shares": {"a": 0.5, "b": 0.5}, "difficulty_shares": {"easy": 0.2, "medium": 0.8}}
+    with staged(recipe(gates={"near_duplicate_share": 1.0}, mix=shares | {"max_examples": 20}, **SPREAD), calls) as (con, made):
+        assert seen(con, "select workload, difficulty, count(*) from dataset_row group by all order by all") == ["a easy 2", "a medium 8", "b easy 2", "b medium 8"]
+        assert dropped(made) == {"beyond the budget": 20}
+    with staged(recipe(gates={"near_duplicate_share": 1.0}, mix={"max_tokens": 100, "workload_shares": {"a": 1}}, **SPREAD), calls) as (con, made):
+        [(tokens, others)] = con.execute("select sum(prompt_tokens + answer_tokens), count(*) filter (where workload <> 'a') from dataset_row").fetchall()
+        assert 0 < tokens <= 100 and not others
+
+
+def shouting(texts: list[str]) -> list[float]:
+    return [float("!!!" in text) for text in texts]
+
+
+def test_toxic_examples_go_by_a_list_or_by_the_users_own_scorer(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("Grubby Oaf\n\nnincompoop\n")
+    calls = [said("oaf", "Is he a GRUBBY, oaf?"), said("nin", "b?", "You nincompoop."), said("loud", "c?", "No!!!"), said("kind", "Is it grubby?")]
+    with staged(recipe(gates={"toxicity": {"words": str(tmp_path / "words.txt")}}, **SPREAD), calls) as (con, made):
+        assert ids(con) == ["kind", "loud"] and dropped(made) == {"a word of the list": 2}
+    with staged(recipe(gates={"toxicity": {"scorer": f"{__name__}:shouting"}}, **SPREAD), calls) as (con, made):
+        assert ids(con) == ["kind", "nin", "oaf"] and dropped(made) == {"scored toxic": 1}
+    with pytest.raises(NotConfigured, match="no function"), staged(recipe(gates={"toxicity": {"scorer": "json:nothing"}}, **SPREAD), calls):
+        pass
