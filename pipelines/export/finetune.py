@@ -209,14 +209,22 @@ def _croissant(done: Export, recipe: Recipe, facts: dict[str, Any], files: list[
     """Croissant 1.0 (MLCommons) metadata: the files with their hashes, and the fields of a record."""
     kind = "sft" if recipe.kind == "eval" else recipe.kind
     media = "application/x-parquet" if done.format == "trl_parquet" else "application/jsonlines"
-    names = {"trl": list(PARQUET[kind])}.get(done.format, [])
-    if done.format == "trl" and kind == "sft" and recipe.trains_on == "all_answers":
+    names = list(PARQUET[kind]) if done.format in ("trl", "trl_parquet") else []
+    if names and kind == "sft" and recipe.trains_on == "all_answers":
         names = ["messages"]
-    sets = [
-        {"@type": "cr:RecordSet", "@id": f["name"].split(".")[0], "name": f["name"].split(".")[0], "field": [
-            {"@type": "cr:Field", "@id": f"{f['name'].split('.')[0]}/{name}", "name": name, "dataType": "sc:Text", "source": {"fileObject": {"@id": f["name"]}, "extract": {"column": name}}} for name in names]}
-        for f in files if names
-    ]  # fmt: skip
+
+    def field_of(split: str, file: str, path: str, type: str = "sc:Text") -> dict[str, Any]:
+        column, _, part = path.partition("/")
+        source = {"fileObject": {"@id": file}, "extract": {"column": column}} | ({"transform": {"jsonPath": part}} if part else {})
+        return {"@type": "cr:Field", "@id": f"{split}/{path}", "name": part or column, "dataType": type, "source": source}
+
+    sets = []
+    for f in files if names else ():
+        split = f["name"].split(".")[0]
+        # A column of messages is a list of objects: a repeated field with parts.
+        fields = [{"@type": "cr:Field", "@id": f"{split}/{name}", "name": name, "repeated": True, "subField": [field_of(split, f["name"], f"{name}/{part}") for part in ("role", "content")]} for name in names]
+        fields += [field_of(split, f["name"], "label", "sc:Boolean")] if kind == "kto" else []
+        sets.append({"@type": "cr:RecordSet", "@id": split, "name": split, "field": fields})
     return {
         "@context": {
             "@language": "en", "@vocab": "https://schema.org/", "citeAs": "cr:citeAs", "column": "cr:column", "conformsTo": "dct:conformsTo", "cr": "http://mlcommons.org/croissant/",

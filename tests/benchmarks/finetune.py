@@ -147,7 +147,7 @@ def speed(conversations: int) -> None:
         reasons = {reason: n for s in built.funnel for reason, n in json.loads(s["reasons"]).items()}
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"{conversations:,} conversations of {(Path(folder) / 'kb').read_text()} kB: {total:.1f} s ({busy:.1f} s of CPU), peak {peak:.1f} GB; "
-              f"{json.dumps({k: round(v, 1) for k, v in took.items()} | {'publish': round(total - sum(took.values()), 1)})}; "
+              f"{json.dumps({k: round(v, 1) for k, v in took.items() if v >= 0.1} | {'publish': round(total - sum(v for k, v in took.items() if 'CPU' not in k), 1)})}; "
               f"near-duplicate stage {conversations / took['near_duplicates']:,.0f} texts/s; {built}; {reasons}", flush=True)  # fmt: skip
 
 
@@ -182,9 +182,10 @@ def beside_datasketch(texts: int) -> None:
 
 def _timed(stage, took: dict[str, float]):
     def timed(con, recipe, made) -> None:
-        started = time.perf_counter()
+        started, busy = time.perf_counter(), time.process_time()
         stage(con, recipe, made)
         took[stage.__name__] = time.perf_counter() - started
+        took[stage.__name__ + " CPU"] = time.process_time() - busy
 
     return timed
 
