@@ -26,6 +26,7 @@ from pipelines.contracts import contract, literal
 from pipelines.engine import connect
 from pipelines.errors import NotConfigured
 from pipelines.export.folder import listed, publish
+from pipelines.export.presidio import redacted
 from pipelines.finetune.recipe import Recipe
 from pipelines.finetune.stages import FOLDER
 from pipelines.finetune.versions import FUNNEL, version_facts
@@ -70,6 +71,7 @@ class Export:
     rows: dict[str, int] = field(default_factory=dict)
     train_tokens: int = 0
     training_cost_usd: float | None = None
+    personal: dict[str, int] | None = None
 
     def __str__(self) -> str:
         rows = ", ".join(f"{split} {n:,}" for split, n in self.rows.items())
@@ -78,8 +80,9 @@ class Export:
 
 
 @storage("export")
-def export_dataset(settings: Settings, dataset_version: str, format: str, to: str, training_usd_per_mtok: float | None = None) -> Export:
-    """Write a version to a folder at any fsspec URL; files of the same names there are replaced.
+def export_dataset(settings: Settings, dataset_version: str, format: str, to: str, training_usd_per_mtok: float | None = None, presidio: str | None = None) -> Export:
+    """Write a version to a folder at any fsspec URL; files of the same names there are replaced. With `presidio`, the name or path of a
+    spaCy model, what that finds is replaced too (the extra `presidio`); the version itself stays as it is.
 
     Raises `NotConfigured` for an unknown version or format, or a format that has no shape for that kind of dataset.
     """
@@ -96,12 +99,16 @@ def export_dataset(settings: Settings, dataset_version: str, format: str, to: st
             if format not in FORMATS or (format != "trl_parquet" and (format, kind) not in LINES):
                 raise NotConfigured(f"no format {format!r} for a {recipe.kind} dataset; there are: {', '.join(f for f in FORMATS if f == 'trl_parquet' or (f, kind) in LINES)}")
             lake.attach(con, recipe.table, [dataset_version])
+            source = recipe.table
+            if presidio is not None:
+                done.personal = redacted(con, recipe.table, f"dataset_version = {literal(dataset_version)}", presidio)
+                source = "presidio_row"
             files: dict[str, int | None] = {}
             for split in SPLITS:
                 name = f"{split}.{'parquet' if format == 'trl_parquet' else 'jsonl'}"
                 rows = facts[f"{split}_count"]
                 if rows:
-                    where = f"from {recipe.table} where dataset_version = {literal(dataset_version)} and split = {literal(split)} order by example_id"
+                    where = f"from {source} where dataset_version = {literal(dataset_version)} and split = {literal(split)} order by example_id"
                     _write(con, format, kind, recipe, where, scratch / name)
                     files[name] = rows
                 done.rows[split] = rows
@@ -161,6 +168,7 @@ def _card(done: Export, recipe: Recipe, facts: dict[str, Any], funnel: list[tupl
     steps = "\n".join(f"| {stage} | {unit} | {before:,} | {gone:,} | {kept:,} | {', '.join(f'{r} {n:,}' for r, n in json.loads(reasons).items())} |" for stage, unit, before, gone, kept, reasons in funnel)
     personal = ", ".join(f"{n:,} {name}" for name, n in json.loads(facts["personal_values"]).items()) or "none found"
     bias = "" if longer is None else f"\nThe better answer is the longer one in {longer:.0%} of the pairs.\n"
+    named = "" if done.personal is None else f" In this export Presidio replaced {', '.join(f'{n:,} {name}' for name, n in done.personal.items()) or 'nothing'} more; it misses some."
     doubted, ranked, first = review
     doubts = "Labels were not ranked for review: too few examples, or none of the other label to compare with." if not ranked else (
         f"Labels to review: confident learning holds {doubted:,} of {ranked:,} for wrong; none was left out for it. `select example_id, doubt_share from {recipe.table} "
@@ -188,7 +196,8 @@ configs:
 {bias}
 What is good or bad is a probability resolved from feedback, evaluators and behaviour, no label by hand. An image stands as
 `<image>`; its bytes are not here. Replaced by stand-ins, the same one all through a conversation: {personal} (distinct values).
-Found by pattern and checksum: names and addresses of people are not, and phone numbers without separators are not either.
+Found by pattern and checksum: not found are names and addresses of people, phone numbers without separators or prefix, what is spelt
+out ("at", "dot"), digits of other scripts, and keys broken over lines or of unknown form.{named}
 
 {doubts}
 

@@ -184,5 +184,5 @@ if __name__ == "__main__":
         raise SystemExit(check(given.check))
     with tempfile.TemporaryDirectory() as temporary:
         make(Path(temporary))
-        quiet = {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{temporary}/hf", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
+        quiet = {"HF_HUB_OFFLINE": "1", "HF_HOME": f"{temporary}/hf", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": "", "DISABLE_VERSION_CHECK": "1"}
         raise SystemExit(subprocess.run([given.consumers, __file__, "--check", temporary], env=os.environ | quiet, check=False).returncode)
