@@ -52,7 +52,7 @@ def redacted(con: Any, table: str, where: str, model: str) -> dict[str, int]:
     (rows,) = con.execute("select count(*) from presidio_order").fetchone()
     group, seen = None, {}
     for start in range(0, rows, BATCH):
-        batch = con.execute(f"select * from presidio_order order by group_key, example_id limit {BATCH} offset {start}").to_arrow_table()
+        batch = con.sql(f"select * from presidio_order order by group_key, example_id limit {BATCH} offset {start}").to_arrow_table()
         texts: dict[str, list[str | None]] = {name: [] for name in FIELDS if name in columns}
         keys = batch.column("group_key").to_pylist()
         for n, key in enumerate(keys):

@@ -5,6 +5,7 @@
 1. Planted: near copies (5 % of the words changed), benchmark texts verbatim, in capitals and with other white space, and personal data
    inside made-up conversations: what of it is left, and what was dropped that was not planted.
 2. RealHumanEval: coding chats with copy events as outcome: SFT and KTO sets, their funnels. GSM8K of two models: preference pairs, by right and wrong.
+   Labels turned round on purpose: how many of those most doubted are among them.
 3. Speed: a whole build, from stored tables to a published version, of each number of conversations of about 1.8 kB (not counting presidio),
    and near-duplicates beside datasketch where that is installed.
 """
@@ -99,6 +100,28 @@ def real(data: Path) -> None:
     calls = [said(f"{m}-{n:05}", r["prompt"], r[f"{m}_response"], good=0.95 if r[m] in ("True", "1", "1.0") else 0.05, request_model=m) for n, r in enumerate(rows) for m in models if r.get(m) not in (None, "")]
     with staged(recipe("preference", split={"by": "group"}), calls) as (con, made):
         print(f"gsm8k preference: {con.execute('select count(*) from dataset_row').fetchall()[0][0]} pairs of {len(rows)} prompts; {dropped(made)}")
+
+
+def noise(data: Path, share: float = 0.1) -> None:
+    """Labels turned round on purpose: how many of the k most doubted are among them, on right and wrong answers of two models to GSM8K."""
+    import csv
+    import gzip
+
+    rng = random.Random(3)
+    with gzip.open(data / "outcomes/routellm/gsm8k/gsm8k_responses.csv.gz", "rt") as file:
+        rows = list(csv.DictReader(file))
+    models = [c.removesuffix("_response") for c in rows[0] if c.endswith("_response")]
+    for kind in ("kto", "preference"):
+        turned, calls = set(), []
+        for n, r in enumerate(rows):
+            turn = rng.random() < share
+            for m, model in enumerate(models):
+                id = f"{m}-{n:05}"
+                turned |= {id} if turn else set()
+                calls.append(said(id, r["prompt"], r[f"{model}_response"], good=0.95 if (r[model] == "True") != turn else 0.05, request_model=model))
+        with staged(recipe(kind, gates={"near_duplicate_share": 1.0, "is_redacted": False}, **GROUPED), calls) as (con, _):
+            ranked = [i.split("|")[0] in turned for (i,) in con.execute("select example_id from dataset_row where doubt_share is not null order by doubt_share desc, example_no").fetchall()]
+            print(f"label noise, gsm8k {kind}: {sum(ranked)} of {len(ranked)} turned ({sum(ranked) / len(ranked):.2f} by chance); precision at {', '.join(f'{k}: {sum(ranked[:k]) / k:.2f}' for k in (20, 50, 100, 200) if k <= len(ranked))}")
 
 
 def stored_conversations(settings: Settings, folder: Path, conversations: int) -> float:
@@ -202,6 +225,7 @@ if __name__ == "__main__":
             planted(Path(temporary))
     if given.only in (None, "real") and given.data.is_dir():
         real(given.data)
+        noise(given.data)
     if given.only in (None, "speed"):
         for size in given.conversations:
             one = mp.get_context("spawn").Process(target=speed, args=(size,))

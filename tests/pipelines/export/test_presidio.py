@@ -24,7 +24,7 @@ CALLS = [
 
 def test_a_model_or_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
     settings = stored(tmp_path / "home", CALLS)
-    version = build_dataset(settings, recipe()).dataset_version
+    version = build_dataset(settings, recipe(split={"by": "group"})).dataset_version
     with pytest.raises(NotConfigured, match=r"presidio is not installed|no spaCy model 'xx_none_sm'"):
         export_dataset(settings, version, "trl", str(tmp_path / "out"), presidio="xx_none_sm")
     assert not (tmp_path / "out").exists()
@@ -35,7 +35,7 @@ def test_names_get_the_same_stand_in_all_through_a_conversation(tmp_path: Path) 
     if MODEL is None:
         pytest.skip("no small English spaCy model is installed")
     settings = stored(tmp_path / "home", CALLS)
-    version = build_dataset(settings, recipe()).dataset_version
+    version = build_dataset(settings, recipe(split={"by": "group"})).dataset_version
     done = export_dataset(settings, version, "openai", str(tmp_path / "out"), presidio=MODEL)
     rows = [json.loads(line) for path in sorted((tmp_path / "out").glob("*.jsonl")) for line in path.read_text().splitlines()]
     text = json.dumps(rows)

@@ -188,3 +188,36 @@ def test_toxic_examples_go_by_a_list_or_by_the_users_own_scorer(tmp_path: Path) 
         assert ids(con) == ["kind", "nin", "oaf"] and dropped(made) == {"scored toxic": 1}
     with pytest.raises(NotConfigured, match="no function"), staged(recipe(gates={"toxicity": {"scorer": "json:nothing"}}, **SPREAD), calls):
         pass
+
+
+@pytest.mark.parametrize(("kind", "values"), [
+    ("EMAIL", ["bob+tag@mail.sub.example.co.uk", "bob%40example.com", "élodie@exemple.fr"]),
+    ("IBAN", ["DE89 3704 0044 0532 0130 00", "DE89370400440532013000", "de89 3704 0044 0532 0130 00", "GB29-NWBK-6016-1331-9268-19"]),
+    ("CARD", ["4111 1111 1111 1111", "4111-1111-1111-1111", "4111.1111.1111.1111", "378282246310005"]),
+    ("PHONE", ["+49 170 1234567", "+49 (0)30 1234567", "0049 30 1234567", "(415) 555-2671", "06 12 34 56 78"]),
+    ("IP", ["10.1.2.3", "2001:db8::8a2e:370:7334", "fe80::1ff:fe23:4567:890a"]),
+    ("KEY", ["sk-ant-api03-abcdefghijklmnopqrst", "AKIAIOSFODNN7EXAMPLE", "ghp_abcdefghijklmnopqrstuvwxyz0123456789", "xoxb-123456789012-abcdef", "nvapi-abcdefghij0123456789xyz",
+             "-----BEGIN RSA PRIVATE KEY-----\nMIIabc\ndef\n-----END RSA PRIVATE KEY-----"]),
+    (None, ["2026-11-20 10:00:00", "127.0.0.1", "4111 1111 1111 1112", "order 12345678", "DE88370400440532013000", "std::vector::iterator", "a::b::c", "api_key = os.environ['OPENAI_API_KEY']"]),
+])  # fmt: skip
+def test_personal_data_is_told_from_what_looks_like_it(kind: str | None, values: list[str]) -> None:
+    # In a message, after an escaped line break, and in JSON inside the JSON of a tool call.
+    calls = []
+    for n, value in enumerate(values):
+        args = [{"role": "assistant", "content": f'("{value}")', "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": json.dumps({"body": json.dumps({"x": f"a\n{value}\nb"})})}}]}]
+        calls.append(said(f"c{n}", f"Hi\n{value}\nand call {value}, please, number {n}", args))
+    with staged(recipe(gates={"near_duplicate_share": 1.0}, **SPREAD), calls) as (con, made):
+        rows = con.execute("select json_extract_string(prompt, '$[0].content') || json_extract_string(answer, '$[0].content') || json_extract_string(answer, '$[0].tool_calls[0].function.arguments') from dataset_row order by example_id").fetchall()
+        assert len(rows) == len(values)
+        for value, (text,) in zip(values, rows, strict=True):
+            assert (value in text) == (kind is None), text
+            assert kind is None or f"[{kind}_1]" in text
+        # A value that is escaped another way is counted as another one.
+        assert list(made.personal) == ([kind.lower()] if kind else []) and sum(made.personal.values()) in (0, len(values), len(values) + 1)
+
+
+def test_what_is_called_a_key_is_one() -> None:
+    calls = [said("aws", 'aws_secret_access_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY1"'), said("json", 'use {"api_key": "0123456789abcdef0123456789abcdef"}'), said("url", "connect to redis://admin:s3cretpw9@localhost/0")]
+    with staged(recipe(**SPREAD), calls) as (con, _):
+        text = " ".join(seen(con, "select prompt from dataset_row"))
+        assert "wJalr" not in text and "0123456789abcdef" not in text and "s3cretpw9" not in text and text.count("[KEY_1]") == 3

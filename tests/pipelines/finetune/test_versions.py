@@ -20,6 +20,7 @@ from pipelines.settings import ROOT
 from tests.support.finetune import recipe, said, stored
 from tests.support.lakehouse import ask, crash_at, started
 from tests.support.marts import DAY
+from tests.support.openai_rules import broken_rules
 
 TOOLS = json.dumps([{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}])
 TOOL_CALL = [{"role": "assistant", "content": None, "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]}]
@@ -152,3 +153,29 @@ def test_the_same_version_gives_the_same_bytes(tmp_path: Path, home, format: str
     files = sorted(p.name for p in (tmp_path / "a").iterdir())
     assert "manifest.json" in files and "README.md" in files and "croissant.json" in files
     assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
+
+
+def test_what_is_held_out_is_in_no_training_set_built_later(tmp_path: Path) -> None:
+    settings = stored(tmp_path / "home", [said(f"c{n:02}", f"question {n} of {n * 7919}?", f"answer {n}", session_id=f"s{n // 2}", good=0.9 if n % 3 else 0.1) for n in range(60)])
+    held = build_dataset(settings, recipe("eval", recipe="held", eval_share=0.3))
+    assert set(held.counts.items()) >= {("train", 0), ("validation", 0)} and held.counts["test"] > 3
+    for kind in ("sft", "kto", "preference"):
+        try:
+            build_dataset(settings, recipe(kind, recipe=f"set_{kind}", **SPLIT))
+        except StopTheLine:
+            assert kind == "preference"
+    conversation = "left(inference_id, 1) || (substr(inference_id, 2)::int // 2)"
+    for kind in ("sft", "kto"):
+        assert ask(settings, f"select count(*) from datasets.{kind} where {conversation} in (select {conversation} from datasets.eval)") == [(0,)]
+        assert ask(settings, f"select count(*) > 10 from datasets.{kind}") == [(True,)]
+    # Built again, the same conversations are held out.
+    assert build_dataset(settings, recipe("eval", recipe="held", eval_share=0.3)).dataset_version == held.dataset_version
+
+
+def test_openai_exports_keep_to_the_published_rules(tmp_path: Path, home) -> None:
+    for kind in ("sft", "preference"):
+        version = build_dataset(home, recipe(kind, **SPLIT)).dataset_version
+        export_dataset(home, version, "openai", str(tmp_path / kind))
+        files = sorted((tmp_path / kind).glob("*.jsonl"))
+        assert files and not [b for f in files for b in broken_rules(f.read_text().splitlines())]
+    assert broken_rules(['{"messages":[{"role":"user","content":"x"}]}']) == ["line 1: no assistant message"]
