@@ -102,7 +102,8 @@ def task_publish(settings: Settings, recipe: str, day: date) -> Built:
 
 
 def _folder(settings: Settings, recipe: Recipe, day: date) -> Path:
-    return settings.scratch / "finetune" / str(day) / f"{recipe.recipe}-{recipe.sha256[:16]}"
+    # Steps of other code or of another recipe are not gone on from.
+    return settings.scratch / "finetune" / str(day) / f"{recipe.recipe}-{recipe.sha256[:16]}-{_code()[:16]}"
 
 
 @contextmanager
