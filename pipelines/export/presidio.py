@@ -48,8 +48,8 @@ def redacted(con: Any, table: str, where: str, model: str) -> dict[str, int]:
     engine, counted = analyzer(model), Counter()
     con.execute(f"create or replace temp table presidio_row as select * from {table} where false")
     con.execute(f"create or replace temp table presidio_order as select * from {table} where {where}")
-    columns = [d[0] for d in con.execute("select * from presidio_order limit 0").description]
-    (rows,) = con.execute("select count(*) from presidio_order").fetchone()
+    columns = con.sql("select * from presidio_order").columns
+    [(rows,)] = con.execute("select count(*) from presidio_order").fetchall()
     group, seen = None, {}
     for start in range(0, rows, BATCH):
         batch = con.sql(f"select * from presidio_order order by group_key, example_id limit {BATCH} offset {start}").to_arrow_table()
