@@ -6,7 +6,8 @@ Builds small SFT, preference and KTO sets (tools, several turns, a system prompt
 read them, in an interpreter that has them: `datasets.load_dataset` and mlcroissant on all; a training step of TRL's SFT, DPO and KTO trainers, with
 a model of a few thousand weights made on the spot; LLaMA-Factory's loader and template; OpenAI's published rules. What is not installed is named:
 
-    pip install torch datasets trl mlcroissant; pip install llamafactory
+    pip install torch datasets trl mlcroissant
+    pip install torch datasets 'trl==0.24.0' llamafactory        # in an environment of its own: it asks for an older TRL
 """
 
 from __future__ import annotations
