@@ -472,11 +472,12 @@ def dataset_export(
     to: Annotated[str, typer.Option(help="Folder at any fsspec URL")],
     format: Annotated[str, typer.Option(help="trl, trl_parquet, openai, axolotl, llamafactory or nemo")] = "trl",
     usd_per_mtok: Annotated[float | None, typer.Option(min=0, help="Price of training, USD a million tokens and epoch, for an estimate")] = None,
+    presidio: Annotated[str | None, typer.Option(help="Name or folder of a spaCy model: names of people and places are replaced too (extra `presidio`; slow)")] = None,
 ) -> None:
     """Write a version as files for a trainer, with card, Croissant metadata and manifest."""
     from pipelines.export.finetune import export_dataset
 
-    console.print(str(export_dataset(Settings.load(), version, format, to, usd_per_mtok)), highlight=False, soft_wrap=True)
+    console.print(str(export_dataset(Settings.load(), version, format, to, usd_per_mtok, presidio)), highlight=False, soft_wrap=True)
 
 
 @dataset.command("diff")

@@ -37,7 +37,7 @@ from pipelines.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 DAGS = ("prices", "inference_logs", "marts", "maintenance")
-LEFT_PAUSED = ("routing", "forecasts")  # they learn for minutes; unpause them in the UI
+LEFT_PAUSED = ("routing", "forecasts", "finetune")  # they learn for minutes; unpause them in the UI
 START_SECONDS = 120
 STOP_SECONDS = 10
 POLL_SECONDS = 0.5

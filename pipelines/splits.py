@@ -21,7 +21,7 @@ PROMPTS = """
 create or replace temp table split_prompt as
 select row_number() over (order by prompt_key) - 1 as prompt_no, prompt_key, any_value(prompt order by inference_id) as prompt
 from datasets.routing_log where prompt is not null group by prompt_key"""
-LIKENESS = "select prompt_no as no, regexp_replace(prompt, '[0-9]+', '0', 'g') as said from split_prompt"
+LIKENESS = "select prompt_no as no, word_hashes(text_words(regexp_replace(prompt, '[0-9]+', '0', 'g'))) as word from split_prompt"
 """Every number is the same word: prompts that differ in a number only are one prompt."""
 EDGES = """
 with call as (

@@ -26,6 +26,7 @@ from pipelines.contracts import contract, literal
 from pipelines.engine import connect
 from pipelines.errors import NotConfigured
 from pipelines.export.folder import listed, publish
+from pipelines.export.presidio import redacted
 from pipelines.finetune.recipe import Recipe
 from pipelines.finetune.stages import FOLDER
 from pipelines.finetune.versions import FUNNEL, version_facts
@@ -70,6 +71,7 @@ class Export:
     rows: dict[str, int] = field(default_factory=dict)
     train_tokens: int = 0
     training_cost_usd: float | None = None
+    personal: dict[str, int] | None = None
 
     def __str__(self) -> str:
         rows = ", ".join(f"{split} {n:,}" for split, n in self.rows.items())
@@ -78,8 +80,9 @@ class Export:
 
 
 @storage("export")
-def export_dataset(settings: Settings, dataset_version: str, format: str, to: str, training_usd_per_mtok: float | None = None) -> Export:
-    """Write a version to a folder at any fsspec URL; files of the same names there are replaced.
+def export_dataset(settings: Settings, dataset_version: str, format: str, to: str, training_usd_per_mtok: float | None = None, presidio: str | None = None) -> Export:
+    """Write a version to a folder at any fsspec URL; files of the same names there are replaced. With `presidio`, the name or path of a
+    spaCy model, what that finds is replaced too (the extra `presidio`); the version itself stays as it is.
 
     Raises `NotConfigured` for an unknown version or format, or a format that has no shape for that kind of dataset.
     """
@@ -96,12 +99,16 @@ def export_dataset(settings: Settings, dataset_version: str, format: str, to: st
             if format not in FORMATS or (format != "trl_parquet" and (format, kind) not in LINES):
                 raise NotConfigured(f"no format {format!r} for a {recipe.kind} dataset; there are: {', '.join(f for f in FORMATS if f == 'trl_parquet' or (f, kind) in LINES)}")
             lake.attach(con, recipe.table, [dataset_version])
+            source = recipe.table
+            if presidio is not None:
+                done.personal = redacted(con, recipe.table, f"dataset_version = {literal(dataset_version)}", presidio)
+                source = "presidio_row"
             files: dict[str, int | None] = {}
             for split in SPLITS:
                 name = f"{split}.{'parquet' if format == 'trl_parquet' else 'jsonl'}"
                 rows = facts[f"{split}_count"]
                 if rows:
-                    where = f"from {recipe.table} where dataset_version = {literal(dataset_version)} and split = {literal(split)} order by example_id"
+                    where = f"from {source} where dataset_version = {literal(dataset_version)} and split = {literal(split)} order by example_id"
                     _write(con, format, kind, recipe, where, scratch / name)
                     files[name] = rows
                 done.rows[split] = rows
@@ -111,11 +118,15 @@ def export_dataset(settings: Settings, dataset_version: str, format: str, to: st
                 done.training_cost_usd = round(done.train_tokens * training_usd_per_mtok / 1e6, 6)
             lake.attach(con, FUNNEL)
             funnel = con.execute(f"select stage, unit, before_count, dropped_count, kept_count, reasons from {FUNNEL} where dataset_version = $name order by stage_number", {"name": dataset_version}).fetchall()
+            review = con.execute(
+                f"""select count(*) filter (where is_doubted), count(doubt_share), arg_max(example_id, {{'doubt': doubt_share, 'id': example_id}}, 10) filter (where doubt_share is not null)
+                from {recipe.table} where dataset_version = $name""", {"name": dataset_version}).fetchall()[0]
+            mix = con.execute(f"select coalesce(workload, 'none') || ', ' || difficulty, count(*) from {recipe.table} where dataset_version = $name group by 1 order by 2 desc, 1 limit 30", {"name": dataset_version}).fetchall()
             longer = con.execute(f"select avg((length(answer) > length(rejected))::int) from {recipe.table} where dataset_version = $name", {"name": dataset_version}).fetchall()[0][0] if kind == "preference" else None
         if format == "llamafactory":
             files["dataset_info.json"] = None
             (scratch / "dataset_info.json").write_text(json.dumps(_dataset_info(dataset_version, kind, list(files)), indent=1) + "\n")
-        (scratch / "README.md").write_text(_card(done, recipe, facts, funnel, list(files), longer))
+        (scratch / "README.md").write_text(_card(done, recipe, facts, funnel, list(files), longer, review, mix))
         (scratch / "croissant.json").write_text(json.dumps(_croissant(done, recipe, facts, listed(scratch, {n: r for n, r in files.items() if r})), indent=1, sort_keys=True) + "\n")
         manifest = {
             "dataset_version": dataset_version, "format": format, "rows": done.rows, "train_tokens": done.train_tokens, "content_sha256": facts["content_sha256"],
@@ -152,11 +163,17 @@ def _dataset_info(version: str, kind: str, files: list[str]) -> dict[str, Any]:
     return {f"{version}_{name.split('.')[0]}": {"file_name": name} | entry for name in files if name.endswith(".jsonl")}
 
 
-def _card(done: Export, recipe: Recipe, facts: dict[str, Any], funnel: list[tuple], files: list[str], longer: float | None) -> str:
+def _card(done: Export, recipe: Recipe, facts: dict[str, Any], funnel: list[tuple], files: list[str], longer: float | None, review: tuple, mix: list[tuple]) -> str:
     data = "\n".join(f"  - {{split: {name.split('.')[0]}, path: {name}}}" for name in files if name.split(".")[0] in SPLITS)
     steps = "\n".join(f"| {stage} | {unit} | {before:,} | {gone:,} | {kept:,} | {', '.join(f'{r} {n:,}' for r, n in json.loads(reasons).items())} |" for stage, unit, before, gone, kept, reasons in funnel)
     personal = ", ".join(f"{n:,} {name}" for name, n in json.loads(facts["personal_values"]).items()) or "none found"
     bias = "" if longer is None else f"\nThe better answer is the longer one in {longer:.0%} of the pairs.\n"
+    named = "" if done.personal is None else f" In this export Presidio replaced {', '.join(f'{n:,} {name}' for name, n in done.personal.items()) or 'nothing'} more; it misses some."
+    doubted, ranked, first = review
+    doubts = "Labels were not ranked for review: too few examples, or none of the other label to compare with." if not ranked else (
+        f"Labels to review: confident learning holds {doubted:,} of {ranked:,} for wrong; none was left out for it. `select example_id, doubt_share from {recipe.table} "
+        f"where dataset_version = '{facts['dataset_version']}' order by doubt_share desc` ranks them, beginning with {', '.join(f'`{i}`' for i in first)}.")  # fmt: skip
+    mixed = "; ".join(f"{name} {n:,}" for name, n in mix)
     size = sum(done.rows.values())
     category = next(name for limit, name in ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e12, "1M<n<10M")) if size < limit)
     trained = "All of an assistant's turns carry loss." if recipe.trains_on == "all_answers" and recipe.kind == "sft" else "Only the last answer carries loss."
@@ -179,7 +196,12 @@ configs:
 {bias}
 What is good or bad is a probability resolved from feedback, evaluators and behaviour, no label by hand. An image stands as
 `<image>`; its bytes are not here. Replaced by stand-ins, the same one all through a conversation: {personal} (distinct values).
-Found by pattern and checksum: names and addresses of people are not, and phone numbers without separators are not either.
+Found by pattern and checksum: not found are names and addresses of people, phone numbers without separators or prefix, what is spelt
+out ("at", "dot"), digits of other scripts, and keys broken over lines or of unknown form.{named}
+
+{doubts}
+
+Examples by workload and difficulty (turns, tools and length of the prompt): {mixed}.
 
 Splits: {", ".join(f"{split} {n:,}" for split, n in done.rows.items())}; parted by {recipe.split.by}, kept together: {", ".join(recipe.split.together)}. No group is in two splits.
 
@@ -196,14 +218,22 @@ def _croissant(done: Export, recipe: Recipe, facts: dict[str, Any], files: list[
     """Croissant 1.0 (MLCommons) metadata: the files with their hashes, and the fields of a record."""
     kind = "sft" if recipe.kind == "eval" else recipe.kind
     media = "application/x-parquet" if done.format == "trl_parquet" else "application/jsonlines"
-    names = {"trl": list(PARQUET[kind])}.get(done.format, [])
-    if done.format == "trl" and kind == "sft" and recipe.trains_on == "all_answers":
+    names = list(PARQUET[kind]) if done.format in ("trl", "trl_parquet") else []
+    if names and kind == "sft" and recipe.trains_on == "all_answers":
         names = ["messages"]
-    sets = [
-        {"@type": "cr:RecordSet", "@id": f["name"].split(".")[0], "name": f["name"].split(".")[0], "field": [
-            {"@type": "cr:Field", "@id": f"{f['name'].split('.')[0]}/{name}", "name": name, "dataType": "sc:Text", "source": {"fileObject": {"@id": f["name"]}, "extract": {"column": name}}} for name in names]}
-        for f in files if names
-    ]  # fmt: skip
+
+    def field_of(split: str, file: str, path: str, type: str = "sc:Text") -> dict[str, Any]:
+        column, _, part = path.partition("/")
+        source = {"fileObject": {"@id": file}, "extract": {"column": column}} | ({"transform": {"jsonPath": part}} if part else {})
+        return {"@type": "cr:Field", "@id": f"{split}/{path}", "name": part or column, "dataType": type, "source": source}
+
+    sets = []
+    for f in files if names else ():
+        split = f["name"].split(".")[0]
+        # A column of messages is a list of objects: a repeated field with parts.
+        fields = [{"@type": "cr:Field", "@id": f"{split}/{name}", "name": name, "repeated": True, "subField": [field_of(split, f["name"], f"{name}/{part}") for part in ("role", "content")]} for name in names]
+        fields += [field_of(split, f["name"], "label", "sc:Boolean")] if kind == "kto" else []
+        sets.append({"@type": "cr:RecordSet", "@id": split, "name": split, "field": fields})
     return {
         "@context": {
             "@language": "en", "@vocab": "https://schema.org/", "citeAs": "cr:citeAs", "column": "cr:column", "conformsTo": "dct:conformsTo", "cr": "http://mlcommons.org/croissant/",

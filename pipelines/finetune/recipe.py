@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipelines.errors import NotConfigured
 from pipelines.settings import ROOT
@@ -53,6 +53,20 @@ class Rights(_Strict):
     trains_provider: str | None = Field(None, description="The provider whose own models are to be trained: its terms allow its own answers")
 
 
+class Toxicity(_Strict):
+    """What is too toxic to learn from; one of the two. No list and no model comes with this."""
+
+    words: str | None = Field(None, description="File (fsspec URL) of words and phrases, one a line; an example that holds one is dropped")
+    scorer: str | None = Field(None, description="A function of your own, module:name: gets a list of texts, returns as many numbers, the more the worse")
+    max_score: float = Field(0.5, description="An example of which the scorer says more than this is dropped")
+
+    @model_validator(mode="after")
+    def _one(self) -> Toxicity:
+        if (self.words is None) == (self.scorer is None):
+            raise ValueError("toxicity asks for words or for a scorer")
+        return self
+
+
 class Gates(_Strict):
     """What an example must be."""
 
@@ -61,7 +75,13 @@ class Gates(_Strict):
     max_tokens: int = Field(32_000, ge=1, description="Prompt and answer together")
     near_duplicate_share: float = Field(0.8, gt=0, le=1, description="Jaccard similarity of three-word shingles from which the later of two goes")
     benchmarks: tuple[str, ...] = Field((), description="Files (fsspec URLs; .jsonl, .json, .csv, .parquet, .txt, packed or not) that must not be met in training")
+    toxicity: Toxicity | None = None
     is_redacted: bool = Field(True, description="Personal data and keys are replaced; turn off only for data that is made up")
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All files that the gates read."""
+        return (*self.benchmarks, self.toxicity.words) if self.toxicity and self.toxicity.words else self.benchmarks
 
 
 class Split(_Strict):
@@ -79,6 +99,7 @@ class Mix(_Strict):
     max_examples: int | None = Field(None, ge=1)
     max_tokens: int | None = Field(None, ge=1, description="Token budget of the whole set")
     workload_shares: dict[str, float] | None = Field(None, description="Share of the budget by workload; one not named gets nothing")
+    difficulty_shares: dict[Literal["easy", "medium", "hard"], float] | None = Field(None, description="Share by difficulty, within a workload's share; one not named gets nothing. hard: several turns with tools, four turns, or 4,000 tokens asked; easy: one turn, no tools, below 300 tokens")
 
 
 class Recipe(_Strict):

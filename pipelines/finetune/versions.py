@@ -7,25 +7,32 @@ import json
 import logging
 import shutil
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
-from pipelines import gate
+from pipelines import finetune, gate
 from pipelines.contracts import Contract, contract, literal, quoted
 from pipelines.engine import connect, write
 from pipelines.errors import NotConfigured, StopTheLine
 from pipelines.finetune import stages
-from pipelines.finetune.recipe import Recipe
+from pipelines.finetune.recipe import Recipe, load
 from pipelines.follow import announcement, follow, recover, replacement, results, settle
 from pipelines.lake import Lake, Snapshot, storage
-from pipelines.settings import Settings
+from pipelines.settings import ROOT, Settings
 
 log = logging.getLogger(__name__)
 
 VERSION, FUNNEL = "datasets.version", "datasets.funnel"
+
+
+class NothingLeft(StopTheLine):
+    """No example is left: the recipe asks for more than there is."""
 
 
 @dataclass
@@ -52,40 +59,112 @@ def build_dataset(settings: Settings, recipe: Recipe) -> Built:
     together; a crash leaves all of them or none, or what the next build completes. Raises `StopTheLine` when no example is
     left, with the funnel in the message, and `PromiseBroken` when a promise of the table does not hold.
     """
+    folder = settings.scratch / f"dataset-{uuid.uuid4().hex}"
+    try:
+        with _opened(settings, folder) as con:
+            for step in finetune.STEPS:
+                _step(settings, con, recipe, step)
+            return _published(settings, con, recipe, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@storage("dataset build")
+def task_step(settings: Settings, recipe: str, day: date, step: str) -> list[dict[str, Any]]:
+    """One step of the build of a day, for those who run each as a task; returns its rows of the funnel.
+
+    A step is done whole or not at all, and done again it changes nothing. The first pins the snapshots that are read.
+    """
+    asked = load(recipe)
+    folder = _folder(settings, asked, day)
+    if step == finetune.STEPS[0]:
+        # What builds of other days left when they failed holds texts, and is of no use any more.
+        for left in folder.parent.parent.glob("*"):
+            if left != folder.parent:
+                shutil.rmtree(left, ignore_errors=True)
+    with _opened(settings, folder) as con:
+        return _step(settings, con, asked, step)
+
+
+@storage("dataset build")
+def task_publish(settings: Settings, recipe: str, day: date) -> Built:
+    """Publish what the steps of a day left, as `build_dataset` does, and remove it."""
+    asked = load(recipe)
+    folder = _folder(settings, asked, day)
+    try:
+        with _opened(settings, folder) as con:
+            built = _published(settings, con, asked, folder)
+    except NothingLeft:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    return built
+
+
+def _folder(settings: Settings, recipe: Recipe, day: date) -> Path:
+    # Steps of other code or of another recipe are not gone on from.
+    return settings.scratch / "finetune" / str(day) / f"{recipe.recipe}-{recipe.sha256[:16]}-{_code()[:16]}"
+
+
+@contextmanager
+def _opened(settings: Settings, folder: Path) -> Iterator[Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with connect(settings) as con:
+        stages.open_work(con, folder / "work.duckdb")
+        yield con
+
+
+def _step(settings: Settings, con: Any, recipe: Recipe, step: str) -> list[dict[str, Any]]:
+    done = {name: stages.Made(**json.loads(made)) for name, made in con.execute("select step, made from done").fetchall()}
+    before = finetune.STEPS[: finetune.STEPS.index(step)]
+    if missing := [name for name in before if name not in done]:
+        raise StopTheLine(f"recipe {recipe.recipe}: step {step} comes after {missing[0]}, which has not been done; run that first")
+    made = done[before[-1]] if before else stages.Made()
+    told = len(made.funnel)
+    if step in done:
+        return done[step].funnel[told:]
+    if not before:
+        lake = Lake(settings)
+        made.snapshots = {name: str(seen.id) for name in contract(recipe.table).reads if (seen := lake.attach(con, name)) and seen.id}
+        if "core.inference_content" not in made.snapshots:
+            raise NotConfigured("there is no core.inference_content yet; flywheel ingest fills it")
+    con.execute("begin")
+    for stage in stages.STEPS[step]:
+        stage(con, recipe, made)
+    con.execute("insert into work.done values ($step, $made)", {"step": step, "made": json.dumps(asdict(made))})
+    con.execute("commit")
+    return made.funnel[told:]
+
+
+def _published(settings: Settings, con: Any, recipe: Recipe, folder: Path) -> Built:
     lake, promised = Lake(settings), contract(recipe.table)
     recover(lake, recipe.table)
-    scratch = settings.scratch / f"dataset-{uuid.uuid4().hex}"
-    scratch.mkdir(parents=True)
-    try:
-        with connect(settings) as con:
-            snapshots = {name: str(seen.id) for name in promised.reads if (seen := lake.attach(con, name)) and seen.id}
-            if "core.inference_content" not in snapshots:
-                raise NotConfigured("there is no core.inference_content yet; flywheel ingest fills it")
-            made = stages.run(con, recipe)
-            counts = dict(con.execute("select split, count(*) from example group by split").fetchall())
-            counts = {split: counts.get(split, 0) for split in ("train", "validation", "test")}
-            if not sum(counts.values()):
-                told = "; ".join(f"{s['stage']}: {s['kept_count']} of {s['before_count']} {s['unit']} {s['reasons']}" for s in made.funnel)
-                raise StopTheLine(f"recipe {recipe.recipe}: no example is left. {told}. Mend the recipe, or schemas/reference/training_consent.csv and provider_terms.csv (setting `reference`)")
-            rows = [c for c in promised.columns if c.name != "dataset_version"]
-            typed = ", ".join(f"cast({quoted(c.name)} as {c.type}) as {quoted(c.name)}" for c in rows)
-            # Of the hashes of rows in their order, so that no text of the whole is ever put together.
-            (content,) = con.execute(f"select coalesce(sha256(string_agg(md5(to_json(r)::varchar), '' order by r.example_id)), '') from (select {typed} from example) as r").fetchall()[0]
-            name = f"{recipe.recipe}-{hashlib.sha256((recipe.sha256 + content).encode()).hexdigest()[:16]}"
-            built = Built(name, recipe.table, True, counts, made.funnel, made.personal)
-            con.execute("set preserve_insertion_order = true")
-            path = write(con, scratch / "rows.parquet", f"select {literal(name)} as dataset_version, {typed} from example order by example_id")
-            facts = {
-                "dataset_version": name, "dataset_table": recipe.table, "recipe": recipe.recipe, "recipe_text": recipe.model_dump_json(),
-                "recipe_sha256": recipe.sha256, "code_sha256": _code(), "snapshots": json.dumps(snapshots, sort_keys=True),
-                "benchmarks": json.dumps({url: _file_sha256(url) for url in recipe.gates.benchmarks}, sort_keys=True), "content_sha256": content,
-                **{f"{split}_count": n for split, n in counts.items()}, "personal_values": json.dumps(made.personal, sort_keys=True),
-            }  # fmt: skip
-            version = _rows(con, contract(VERSION), [facts], scratch)
-            funnel = _rows(con, contract(FUNNEL), [{"dataset_version": name} | s for s in made.funnel], scratch)
-        _publish(settings, lake, promised, built, path, version, funnel, scratch)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    found = con.execute("select made from done where step = $last", {"last": finetune.STEPS[-1]}).fetchone()
+    if found is None:
+        raise StopTheLine(f"recipe {recipe.recipe}: nothing to publish in {folder}, as not all steps have been done; run them first")
+    made = stages.Made(**json.loads(found[0]))
+    counts = dict(con.execute("select split, count(*) from living join parted using (example_no) group by split").fetchall())
+    counts = {split: counts.get(split, 0) for split in ("train", "validation", "test")}
+    if not sum(counts.values()):
+        told = "; ".join(f"{s['stage']}: {s['kept_count']} of {s['before_count']} {s['unit']} {s['reasons']}" for s in made.funnel)
+        raise NothingLeft(f"recipe {recipe.recipe}: no example is left. {told}. Mend the recipe, or schemas/reference/training_consent.csv and provider_terms.csv (setting `reference`)")
+    rows = [c for c in promised.columns if c.name != "dataset_version"]
+    typed = ", ".join(f"cast({quoted(c.name)} as {c.type}) as {quoted(c.name)}" for c in rows)
+    # Of the hashes of rows in their order, so that no text of the whole is ever put together.
+    (content,) = con.execute(f"select coalesce(sha256(string_agg(md5, '' order by example_id)), '') from (select example_id, md5(to_json(r)::varchar) as md5 from (select {typed} from dataset_row) as r) as hashed").fetchall()[0]
+    name = f"{recipe.recipe}-{hashlib.sha256((recipe.sha256 + content).encode()).hexdigest()[:16]}"
+    built = Built(name, recipe.table, True, counts, made.funnel, made.personal)
+    con.execute("set preserve_insertion_order = true")
+    path = write(con, folder / "rows.parquet", f"select {literal(name)} as dataset_version, {typed} from dataset_row order by example_id")
+    facts = {
+        "dataset_version": name, "dataset_table": recipe.table, "recipe": recipe.recipe, "recipe_text": recipe.model_dump_json(),
+        "recipe_sha256": recipe.sha256, "code_sha256": _code(), "snapshots": json.dumps(made.snapshots, sort_keys=True),
+        "benchmarks": json.dumps({url: _file_sha256(url) for url in recipe.gates.files}, sort_keys=True), "content_sha256": content,
+        **{f"{split}_count": n for split, n in counts.items()}, "personal_values": json.dumps(made.personal, sort_keys=True),
+    }  # fmt: skip
+    version = _rows(con, contract(VERSION), [facts], folder)
+    funnel = _rows(con, contract(FUNNEL), [{"dataset_version": name} | s for s in made.funnel], folder)
+    _publish(settings, lake, promised, built, path, version, funnel, folder)
     lake.publish_views()
     log.info("%s", built)
     return built
@@ -123,7 +202,7 @@ def _rows(con: Any, promised: Contract, rows: list[dict[str, Any]], scratch: Pat
 
 def _code() -> str:
     """A hash of all code and SQL that makes a dataset."""
-    files = sorted([*Path(__file__).parent.glob("*.py"), *stages.FOLDER.glob("*.sql")])
+    files = sorted([*Path(__file__).parent.glob("*.py"), *stages.FOLDER.glob("*.sql"), ROOT / "pipelines" / "near.py", ROOT / "warehouse" / "core" / "macros.sql"])
     return hashlib.sha256(b"\n".join(path.read_bytes() for path in files)).hexdigest()
 
 

@@ -104,3 +104,11 @@ def test_the_pipelines_do_not_know_airflow(path):
     imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
     modules = {getattr(node, "module", None) or alias.name for node in imports for alias in node.names}
     assert {module for module in modules if module.split(".")[0] == "airflow"} == set()
+
+
+def test_a_fine_tuning_dataset_is_one_task_a_stage_and_the_held_out_set_comes_first(dags):
+    from pipelines.finetune import STEPS
+
+    tasks = [task.task_id for task in dags["finetune"].topological_sort()]
+    assert tasks == [*(f"{recipe}.{step}" for recipe in ("eval", "sft", "preference", "kto") for step in (*STEPS, "publish")), "complete"]
+    assert dags["finetune"].get_task("complete").upstream_task_ids == {f"{recipe}.publish" for recipe in ("eval", "sft", "preference", "kto")}

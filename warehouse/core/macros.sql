@@ -111,6 +111,9 @@ create or replace macro price_tier(service_tier) as
 
 -- The words of a text in order, in lower case; signs of scripts without spaces are words of their own.
 create or replace macro text_words(said) as
-    string_split(trim(regexp_replace(lower(
+    coalesce(string_split(nullif(trim(regexp_replace(lower(
         case when strlen(said) <> length(said) then regexp_replace(said, '([\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])', ' \1 ', 'g') else said end),
-        '[^\pL\pN\pM]+', ' ', 'g')), ' ');
+        '[^\pL\pN\pM]+', ' ', 'g')), ''), ' '), []::varchar[]);
+
+-- Words as hashes of 32 bits: texts are compared by these, so that each is taken apart once.
+create or replace macro word_hashes(words) as list_transform(words, lambda w: (hash(w) >> 32)::uinteger);

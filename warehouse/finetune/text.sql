@@ -19,3 +19,9 @@ create or replace macro language_of(said) as
             {'n': len(regexp_extract_all(lower(said), '\b(?:il|che|di|per|non|una|sono|della|gli)\b')), 'language': 'it'},
             {'n': len(regexp_extract_all(lower(said), '\b(?:os|uma|com|não|para|mais|dos|você|isso)\b')), 'language': 'pt'},
             {'n': len(regexp_extract_all(lower(said), '\b(?:het|een|van|niet|dat|zijn|voor|met|ik)\b')), 'language': 'nl'}], lambda x: x))], lambda x: x.n >= 2), lambda x: x.language)[1] end;
+
+-- How hard a call was, as far as it shows: turns, tools and length. No judgement of what was asked.
+create or replace macro difficulty_of(prompt, tools, tokens) as
+    case when len(regexp_extract_all(prompt, '"role":"user"')) >= 4 or coalesce(nullif(tokens, 0), strlen(prompt) // 4) >= 4000
+            or (tools is not null and contains(prompt, '"tool_calls"')) then 'hard'
+        when len(regexp_extract_all(prompt, '"role":"user"')) = 1 and tools is null and coalesce(nullif(tokens, 0), strlen(prompt) // 4) < 300 then 'easy' else 'medium' end;

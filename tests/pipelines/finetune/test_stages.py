@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.errors import NotConfigured
 from tests.support.finetune import dropped, recipe, said, staged
 from tests.support.marts import seen
 
@@ -15,7 +16,7 @@ SPREAD = {"split": {"by": "group"}}
 
 
 def ids(con) -> list[str]:
-    return seen(con, "select example_id from example order by 1")
+    return seen(con, "select example_id from dataset_row order by 1")
 
 
 def test_good_answers_stay_and_bad_unsure_and_conflicting_ones_do_not() -> None:
@@ -35,7 +36,7 @@ def test_only_whole_conversations_stay() -> None:
     ]  # fmt: skip
     with staged(recipe(**SPREAD), calls) as (con, made):
         assert ids(con) == ["calls", "tools"]
-        [(prompt,)] = con.execute("select prompt from example where example_id = 'tools'").fetchall()
+        [(prompt,)] = con.execute("select prompt from dataset_row where example_id = 'tools'").fetchall()
         assert json.loads(prompt)[1] == call | {"content": "", "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}]}
         assert dropped(made) == {"tool arguments do not parse": 1, "roles do not alternate": 1, "empty answer": 1, "tool result without its call": 1, "does not end with a question": 1}
 
@@ -77,9 +78,9 @@ def test_personal_data_is_replaced_the_same_all_through_a_conversation() -> None
     later = said("later", f"write to {values[0]} and amy@b.org", session_id="s")
     calls = [said("first", asked, args, session_id="s"), later, said("other", "write to amy@b.org or 4111 1111 1111 1112 or 2026-11-20 or 1.2.3")]
     with staged(recipe(**SPREAD), calls) as (con, made):
-        rows = dict(con.execute("select example_id, prompt || answer from example").fetchall())
+        rows = dict(con.execute("select example_id, prompt || answer from dataset_row").fetchall())
         assert not [v for v in values if v in "".join(rows.values())]
-        assert json.loads(con.execute("select answer from example where example_id = 'first'").fetchall()[0][0])[0]["tool_calls"][0]["function"]["arguments"] == '{"to":"[EMAIL_1]","text":"a\\n[CARD_1]"}'
+        assert json.loads(con.execute("select answer from dataset_row where example_id = 'first'").fetchall()[0][0])[0]["tool_calls"][0]["function"]["arguments"] == '{"to":"[EMAIL_1]","text":"a\\n[CARD_1]"}'
         assert "write to [EMAIL_1] and [EMAIL_2]" in rows["later"]
         assert "write to [EMAIL_1] or 4111 1111 1111 1112 or 2026-11-20 or 1.2.3" in rows["other"]
         assert made.personal == {"email": 2, "phone": 1, "card": 1, "iban": 1, "ip": 1, "key": 2}
@@ -105,7 +106,7 @@ def test_pairs_come_from_corrections_regenerated_answers_and_outcomes() -> None:
         said("k1", "odd?", "no", good=0.95, session_id="t"), said("k2", "odd?", "yes", good=0.1, session_id="t"),
     ]  # fmt: skip
     with staged(recipe("preference", **SPREAD), calls, feedback=[{"target_id": "c1", "value_text": "Paris"}]) as (con, _):
-        rows = seen(con, "select label_source, json_extract_string(answer, '$[0].content'), json_extract_string(rejected, '$[0].content') from example order by all")
+        rows = seen(con, "select label_source, json_extract_string(answer, '$[0].content'), json_extract_string(rejected, '$[0].content') from dataset_row order by all")
         # k: the last answer is the worse one by its outcome, so that the regenerated pair is none, but the outcomes are one.
         assert rows == ["correction Paris Lyon", "outcome 4 5", "outcome no yes", "regenerate second first"]
 
@@ -113,7 +114,7 @@ def test_pairs_come_from_corrections_regenerated_answers_and_outcomes() -> None:
 def test_kto_takes_both_sides_and_eval_is_never_trained_on() -> None:
     calls = [said("good"), said("bad", "b?", "I cannot help.", good=0.1), said("middle", "c?", good=0.5)]
     with staged(recipe("kto", **SPREAD), calls) as (con, _):
-        assert seen(con, "select example_id, is_good from example order by 1") == ["bad false", "good true"]
+        assert seen(con, "select example_id, is_good from dataset_row order by 1") == ["bad false", "good true"]
     held = {"dataset_version": "eval-1", "example_id": "e", "inference_id": "e", "started_at": None, "prompt": json.dumps([{"role": "user", "content": LONG}])}
     with staged(recipe(**SPREAD), [said("near", LONG + " more"), said("free")], held=[held]) as (con, made):
         assert ids(con) == ["free"]
@@ -124,10 +125,99 @@ def test_kto_takes_both_sides_and_eval_is_never_trained_on() -> None:
 def test_no_group_is_in_two_splits(by: str) -> None:
     calls = [said(f"c{n:03}", f"question {n // 3} " + " ".join(f"w{n // 3}_{i}" for i in range(20)) + f" {n}", f"answer {n} " + " ".join(f"a{n}_{i}" for i in range(40)), session_id=f"s{n % 50}") for n in range(120)]
     with staged(recipe(split={"by": by, "together": ["near_duplicate"]}), calls) as (con, made):
-        assert seen(con, "select count(*) from (select group_key from example group by 1 having count(distinct split) > 1)") == ["0"]
-        assert seen(con, "select count(distinct split), count(distinct group_key) from example") == ["3 40"]
+        assert seen(con, "select count(*) from (select group_key from dataset_row group by 1 having count(distinct split) > 1)") == ["0"]
+        assert seen(con, "select count(distinct split), count(distinct group_key) from dataset_row") == ["3 40"]
         # The three like prompts of a group are never parted.
-        assert seen(con, "select count(*) from (select regexp_extract(prompt, 'question ([0-9]+)', 1) as q from example group by 1 having count(distinct split) > 1)") == ["0"]
+        assert seen(con, "select count(*) from (select regexp_extract(prompt, 'question ([0-9]+)', 1) as q from dataset_row group by 1 having count(distinct split) > 1)") == ["0"]
         if by == "time":
-            assert seen(con, "select max(started_at) filter (where split = 'train') < min(started_at) filter (where split = 'test') from example") == ["true"]
+            assert seen(con, "select max(started_at) filter (where split = 'train') < min(started_at) filter (where split = 'test') from dataset_row") == ["true"]
         dropped(made)
+
+
+@pytest.mark.parametrize("kind", ["kto", "preference", "sft"])
+def test_labels_that_look_wrong_are_ranked_and_none_is_dropped(kind: str) -> None:
+    def answer(n: int, is_good: bool) -> str:
+        return f"{'checked verified exact result' if is_good else 'maybe unsure guess perhaps'} number {n} with token{n % 7} and more{n * 31 % 97}"
+
+    wrong = {n for n in range(200) if n % 20 == 3}
+    calls = []
+    for n in range(200):
+        is_good = n % 2 == 1
+        if kind == "preference":
+            calls += [said(f"a{n:03}", f"question {n} of {n * 7919}?", answer(n, n not in wrong), good=0.9), said(f"b{n:03}", f"question {n} of {n * 7919}?", answer(n, n in wrong), good=0.1)]
+        else:
+            calls.append(said(f"a{n:03}", f"question {n} of {n * 7919}?", answer(n, is_good != (n in wrong)), good=0.9 if is_good else 0.1))
+    with staged(recipe(kind, gates={"near_duplicate_share": 1.0}, **SPREAD), calls) as (con, made):
+        [(total, doubted)] = con.execute("select count(*), count(*) filter (where is_doubted) from dataset_row").fetchall()
+        planted = [f"a{n:03}" for n in sorted(wrong)]
+        found = [i[:4] for (i,) in con.execute(f"select example_id from dataset_row order by doubt_share desc, example_no limit {len(wrong)}").fetchall()]
+        assert total == (100 if kind == "sft" else 200) and sorted(found) == planted
+        assert len(wrong) / 2 <= doubted <= 2 * len(wrong)
+        assert made.funnel[-1]["stage"] == "label review" and made.funnel[-1]["dropped_count"] == 0
+
+
+def test_an_edit_that_was_kept_is_chosen_and_signals_that_conflict_make_no_pair() -> None:
+    calls = [said("e1", "mail?", "Dear sir", good=0.4), said("c1", "sum?", "5", good=0.9), said("x1", "odd?", "no", conflicting=True), said("x2", "odd?", "yes", good=0.1)]
+    feedback = [{"target_id": "e1", "name": "edit", "kind": "text", "value_text": "Dear madam"}, {"target_id": "c1", "value_text": "4"}, {"target_id": "x1", "value_text": "neither"}]
+    with staged(recipe("preference", **SPREAD), calls, feedback=feedback) as (con, _):
+        # c1: what outcomes call good cannot be the worse one; x1: its own signals pull both ways.
+        assert seen(con, "select label_source, json_extract_string(answer, '$[0].content'), json_extract_string(rejected, '$[0].content'), request_model from dataset_row") == ["edit Dear madam Dear sir -"]
+
+
+def test_a_budget_is_mixed_by_workload_and_difficulty() -> None:
+    calls = [said(f"{w}{d}{n}", f"{w} {d} {n} " + ("far " * 2000 if d == "m" else ""), f"answer {w}{d}{n}", workload=w) for w in ("a", "b") for d in ("e", "m") for n in range(10)]
+    shares = {"workload_shares": {"a": 0.5, "b": 0.5}, "difficulty_shares": {"easy": 0.2, "medium": 0.8}}
+    with staged(recipe(gates={"near_duplicate_share": 1.0}, mix=shares | {"max_examples": 20}, **SPREAD), calls) as (con, made):
+        assert seen(con, "select workload, difficulty, count(*) from dataset_row group by all order by all") == ["a easy 2", "a medium 8", "b easy 2", "b medium 8"]
+        assert dropped(made) == {"beyond the budget": 20}
+    with staged(recipe(gates={"near_duplicate_share": 1.0}, mix={"max_tokens": 100, "workload_shares": {"a": 1}}, **SPREAD), calls) as (con, made):
+        [(tokens, others)] = con.execute("select sum(prompt_tokens + answer_tokens), count(*) filter (where workload <> 'a') from dataset_row").fetchall()
+        assert 0 < tokens <= 100 and not others
+
+
+def shouting(texts: list[str]) -> list[float]:
+    return [float("!!!" in text) for text in texts]
+
+
+def test_toxic_examples_go_by_a_list_or_by_the_users_own_scorer(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_text("Grubby Oaf\n\nnincompoop\n")
+    calls = [said("oaf", "Is he a GRUBBY, oaf?"), said("nin", "b?", "You nincompoop."), said("loud", "c?", "No!!!"), said("kind", "Is it grubby?")]
+    with staged(recipe(gates={"toxicity": {"words": str(tmp_path / "words.txt")}}, **SPREAD), calls) as (con, made):
+        assert ids(con) == ["kind", "loud"] and dropped(made) == {"a word of the list": 2}
+    with staged(recipe(gates={"toxicity": {"scorer": f"{__name__}:shouting"}}, **SPREAD), calls) as (con, made):
+        assert ids(con) == ["kind", "nin", "oaf"] and dropped(made) == {"scored toxic": 1}
+    with pytest.raises(NotConfigured, match="no function"), staged(recipe(gates={"toxicity": {"scorer": "json:nothing"}}, **SPREAD), calls):
+        pass
+
+
+@pytest.mark.parametrize(("kind", "values"), [
+    ("EMAIL", ["bob+tag@mail.sub.example.co.uk", "bob%40example.com", "élodie@exemple.fr"]),
+    ("IBAN", ["DE89 3704 0044 0532 0130 00", "DE89370400440532013000", "de89 3704 0044 0532 0130 00", "GB29-NWBK-6016-1331-9268-19"]),
+    ("CARD", ["4111 1111 1111 1111", "4111-1111-1111-1111", "4111.1111.1111.1111", "378282246310005"]),
+    ("PHONE", ["+49 170 1234567", "+49 (0)30 1234567", "0049 30 1234567", "(415) 555-2671", "06 12 34 56 78"]),
+    ("IP", ["10.1.2.3", "2001:db8::8a2e:370:7334", "fe80::1ff:fe23:4567:890a"]),
+    ("KEY", ["sk-ant-api03-abcdefghijklmnopqrst", "AKIAIOSFODNN7EXAMPLE", "ghp_abcdefghijklmnopqrstuvwxyz0123456789", "xoxb-123456789012-abcdef", "nvapi-abcdefghij0123456789xyz",
+             "-----BEGIN RSA PRIVATE KEY-----\nMIIabc\ndef\n-----END RSA PRIVATE KEY-----"]),
+    (None, ["2026-11-20 10:00:00", "127.0.0.1", "4111 1111 1111 1112", "order 12345678", "DE88370400440532013000", "std::vector::iterator", "a::b::c", "api_key = os.environ['OPENAI_API_KEY']"]),
+])  # fmt: skip
+def test_personal_data_is_told_from_what_looks_like_it(kind: str | None, values: list[str]) -> None:
+    # In a message, after an escaped line break, and in JSON inside the JSON of a tool call.
+    calls = []
+    for n, value in enumerate(values):
+        args = [{"role": "assistant", "content": f'("{value}")', "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": json.dumps({"body": json.dumps({"x": f"a\n{value}\nb"})})}}]}]
+        calls.append(said(f"c{n}", f"Hi\n{value}\nand call {value}, please, number {n}", args))
+    with staged(recipe(gates={"near_duplicate_share": 1.0}, **SPREAD), calls) as (con, made):
+        rows = con.execute("select json_extract_string(prompt, '$[0].content') || json_extract_string(answer, '$[0].content') || json_extract_string(answer, '$[0].tool_calls[0].function.arguments') from dataset_row order by example_id").fetchall()
+        assert len(rows) == len(values)
+        for value, (text,) in zip(values, rows, strict=True):
+            assert (value in text) == (kind is None), text
+            assert kind is None or f"[{kind}_1]" in text
+        # A value that is escaped another way is counted as another one.
+        assert list(made.personal) == ([kind.lower()] if kind else []) and sum(made.personal.values()) in (0, len(values), len(values) + 1)
+
+
+def test_what_is_called_a_key_is_one() -> None:
+    calls = [said("aws", 'aws_secret_access_key = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY1"'), said("json", 'use {"api_key": "0123456789abcdef0123456789abcdef"}'), said("url", "connect to redis://admin:s3cretpw9@localhost/0")]
+    with staged(recipe(**SPREAD), calls) as (con, _):
+        text = " ".join(seen(con, "select prompt from dataset_row"))
+        assert "wJalr" not in text and "0123456789abcdef" not in text and "s3cretpw9" not in text and text.count("[KEY_1]") == 3

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipelines.errors import NotConfigured, StopTheLine
 from pipelines.export.finetune import export_dataset
-from pipelines.finetune.versions import build_dataset, difference
+from pipelines.finetune import STEPS, stages
+from pipelines.finetune.versions import build_dataset, difference, task_publish, task_step
+from pipelines.lake import Lake
+from pipelines.settings import ROOT
 from tests.support.finetune import recipe, said, stored
 from tests.support.lakehouse import ask, crash_at, started
+from tests.support.marts import DAY
+from tests.support.openai_rules import broken_rules
 
 TOOLS = json.dumps([{"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}])
 TOOL_CALL = [{"role": "assistant", "content": None, "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]}]
@@ -59,7 +68,49 @@ def test_a_crash_leaves_no_half_version(tmp_path: Path, home, n: int, after: boo
     assert ask(settings, "select count(*), count(distinct example_id) from datasets.sft") == [(22, 22)]
     assert ask(settings, "select count(*) from datasets.version") == [(1,)]
     [(last, kept)] = ask(settings, "select count(*), arg_max(kept_count, stage_number) from datasets.funnel")
-    assert (last, kept) == (12, 22)
+    assert (last, kept) == (14, 22)
+
+
+def killed_in(settings, asked: str, step: str) -> None:
+    """Ends without a word when a step's work is done and not yet kept."""
+    stages.STEPS[step] += (lambda *_: os.kill(os.getpid(), signal.SIGKILL),)
+    task_step(settings, asked, DAY, step)
+
+
+def test_a_step_that_is_killed_leaves_nothing_and_the_next_try_goes_on(tmp_path: Path, home) -> None:
+    settings, asked, told = stored(tmp_path / "home", CALLS), str(tmp_path / "drawn.yml"), []
+    Path(asked).write_text(recipe(**SPLIT).model_dump_json())
+    for step in STEPS:
+        with started(killed_in, settings, asked, step) as process:
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
+        assert not Lake(settings).exists("datasets.version")
+        first = task_step(settings, asked, DAY, step)
+        assert task_step(settings, asked, DAY, step) == first
+        told += first
+    version = task_publish(settings, asked, DAY).dataset_version
+    assert version == build_dataset(home, recipe(**SPLIT)).dataset_version
+    assert ask(settings, "select stage, kept_count from datasets.funnel order by stage_number") == [(s["stage"], s["kept_count"]) for s in told]
+    assert [p for p in settings.scratch.rglob("*") if p.is_file() and "core." not in p.name] == []
+    with pytest.raises(StopTheLine, match="comes after"):
+        task_step(settings, asked, DAY, STEPS[-1])
+
+
+def test_other_threads_and_another_hash_seed_give_the_same_bytes(tmp_path: Path, home) -> None:
+    version = build_dataset(home, recipe(**SPLIT)).dataset_version
+    export_dataset(home, version, "trl", str(tmp_path / "one"))
+    settings = stored(tmp_path / "home", CALLS)
+    code = f"""
+from pathlib import Path
+from pipelines.export.finetune import export_dataset
+from pipelines.finetune.versions import build_dataset
+from pipelines.settings import Settings
+from tests.support.finetune import recipe
+settings = Settings(home=Path({str(settings.home)!r}), memory_limit='500MB', threads=1)
+export_dataset(settings, build_dataset(settings, recipe(**{SPLIT!r})).dataset_version, 'trl', {str(tmp_path / 'two')!r})"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": "4711", "PYTHONPATH": str(ROOT)})
+    for name in ("train.jsonl", "test.jsonl"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 def exported(settings, version: str, format: str, to: Path) -> list[dict]:
@@ -102,3 +153,29 @@ def test_the_same_version_gives_the_same_bytes(tmp_path: Path, home, format: str
     files = sorted(p.name for p in (tmp_path / "a").iterdir())
     assert "manifest.json" in files and "README.md" in files and "croissant.json" in files
     assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
+
+
+def test_what_is_held_out_is_in_no_training_set_built_later(tmp_path: Path) -> None:
+    settings = stored(tmp_path / "home", [said(f"c{n:02}", f"question {n} of {n * 7919}?", f"answer {n}", session_id=f"s{n // 2}", good=0.9 if n % 3 else 0.1) for n in range(60)])
+    held = build_dataset(settings, recipe("eval", recipe="held", eval_share=0.3))
+    assert set(held.counts.items()) >= {("train", 0), ("validation", 0)} and held.counts["test"] > 3
+    for kind in ("sft", "kto", "preference"):
+        try:
+            build_dataset(settings, recipe(kind, recipe=f"set_{kind}", **SPLIT))
+        except StopTheLine:
+            assert kind == "preference"
+    conversation = "left(inference_id, 1) || (substr(inference_id, 2)::int // 2)"
+    for kind in ("sft", "kto"):
+        assert ask(settings, f"select count(*) from datasets.{kind} where {conversation} in (select {conversation} from datasets.eval)") == [(0,)]
+        assert ask(settings, f"select count(*) > 10 from datasets.{kind}") == [(True,)]
+    # Built again, the same conversations are held out.
+    assert build_dataset(settings, recipe("eval", recipe="held", eval_share=0.3)).dataset_version == held.dataset_version
+
+
+def test_openai_exports_keep_to_the_published_rules(tmp_path: Path, home) -> None:
+    for kind in ("sft", "preference"):
+        version = build_dataset(home, recipe(kind, **SPLIT)).dataset_version
+        export_dataset(home, version, "openai", str(tmp_path / kind))
+        files = sorted((tmp_path / kind).glob("*.jsonl"))
+        assert files and not [b for f in files for b in broken_rules(f.read_text().splitlines())]
+    assert broken_rules(['{"messages":[{"role":"user","content":"x"}]}']) == ["line 1: no assistant message"]
