@@ -23,9 +23,13 @@ QUANTILES = (0.025, 0.05, 0.1, 0.5, 0.9, 0.95, 0.975)
 LEADS = (1, 7, 28, 91, 182, 366)
 """Last steps of the bands of lead time in which errors are pooled."""
 NEEDED_GAIN = 0.02
-PACE = 0.2
+PACE = 0.5
 """How far a level moves on all that was missed or covered at one origin (Gibbs & Candès' gamma)."""
 FEWEST_ERRORS = 40
+POOLED_ERRORS = 100.0
+"""The errors of all series count as much as so many of a series' own."""
+PARTS = 199
+"""Of the distribution of all errors."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,8 @@ def run(values: np.ndarray, origins: list[int], season: int, steps: int, first_s
     for p in range(P):
         shipped[p], best_naive[p] = _chosen(candidates, seen, scale, at, p, steps)
     points, naive = _pick(candidates, shipped), _pick(candidates, best_naive)
-    quantiles = calibrate(points, seen, scale, at, steps, first_shown)
-    naive_quantiles = calibrate(naive, seen, scale, at, steps, first_shown)
+    quantiles = calibrate(points, seen, scale, at, steps)
+    naive_quantiles = calibrate(naive, seen, scale, at, steps)
     return Told(at, candidates, shipped, points, best_naive, quantiles, naive_quantiles, scale)
 
 
@@ -124,12 +128,13 @@ def bands(steps: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-def calibrate(points: np.ndarray, seen: np.ndarray, scale: np.ndarray, at: np.ndarray, steps: int, first_shown: int = 0) -> np.ndarray:
-    """P×S×H×7 quantiles around points, from the errors of earlier origins that are known at each.
+def calibrate(points: np.ndarray, seen: np.ndarray, scale: np.ndarray, at: np.ndarray, steps: int) -> np.ndarray:
+    """P×S×H×7 quantiles around points, from the errors of earlier origins that are known at each, by band of lead time.
 
-    Errors are in units of the series' scale and of how far its own errors run above all series' (drawn to 1 as by 30 errors), pooled by band
-    of lead time. Each level moves with the share missed so far. A band with too few errors takes those of all
-    bands; one with none those of the band before, wider by the root of the lead; without any, intervals are 2.5 units either way.
+    A series' errors, in units of its scale, are drawn from its own record and that of all series (stretched to how far its own run), the latter
+    counting as much as `POOLED_ERRORS` own ones: busy series keep their own shape, sparse ones theirs, new ones have that of the others. Each level
+    moves with the share missed at every earlier origin. A band with too few errors takes those of all bands; one with none
+    those of the band before, wider by the root of the lead; without any, intervals are 2.5 units either way.
     """
     P, S, H = points.shape
     error = (seen - points) / scale[:, :, None]
@@ -142,18 +147,18 @@ def calibrate(points: np.ndarray, seen: np.ndarray, scale: np.ndarray, at: np.nd
         before: tuple[np.ndarray, np.ndarray] | None = None
         for band, (first, end) in enumerate(parts):
             # What has become known since the origin before moves the levels.
-            for q in range(first_shown, p):
+            for q in range(p):
                 if (q, band) not in done_misses and resolved[q, first:end].all():
                     done_misses.add((q, band))
                     _move(alpha, band, seen[q, :, first:end], found[q, :, first:end])
             known = resolved[:, None, first:end] & ~np.isnan(error[:p, :, first:end])
-            past = np.where(known, error[:p, :, first:end], np.nan)
-            size = np.where(known, np.abs(past), 0)
-            count = known.sum(axis=(0, 2))
-            pooled = size.sum() / max(1, known.sum())
-            factor = (size.sum(axis=(0, 2)) / max(pooled, 1e-12) + 30) / (count + 30) if pooled > 0 else np.ones(S)
-            errors = (past / factor[None, :, None])[known]
+            own = np.where(known, error[:p, :, first:end], np.nan).transpose(1, 0, 2).reshape(S, -1)
+            size, count = np.nansum(np.abs(own), axis=1), (~np.isnan(own)).sum(axis=1)
+            pooled = size.sum() / max(1, count.sum())
+            factor = (size / max(pooled, 1e-12) + 30) / (count + 30) if pooled > 0 else np.ones(S)
+            errors = (own / factor[:, None])[~np.isnan(own)]
             if len(errors) < FEWEST_ERRORS:
+                own = np.full((S, 0), np.nan)
                 every = error[:p][np.broadcast_to(resolved[:, None, :], error[:p].shape) & ~np.isnan(error[:p])]
                 if len(every) >= FEWEST_ERRORS and (before is None or resolved[:, first:end].any()):
                     errors, factor = every, np.ones(S)
@@ -162,14 +167,27 @@ def calibrate(points: np.ndarray, seen: np.ndarray, scale: np.ndarray, at: np.nd
                 else:
                     errors, factor = before[0] * np.sqrt((first + end) / (parts[band - 1][0] + parts[band - 1][1])), before[1]
             before = errors, factor
-            edges = np.empty(len(QUANTILES))
-            edges[3] = np.quantile(errors, 0.5)
+            levels = np.empty(len(QUANTILES))
+            levels[3] = 0.5
             for n, level in enumerate(reversed(LEVELS)):  # 95, 90, 80: from the outside in
                 a = min(0.6, max(0.002, alpha[band, level])) / 2
-                edges[n], edges[-1 - n] = np.quantile(errors, [a, 1 - a])
-            edges = np.sort(edges)
-            found[p, :, first:end] = points[p, :, first:end, None] + (scale[p] * factor)[:, None, None] * edges
+                levels[n], levels[-1 - n] = a, 1 - a
+            edges = _mixed(own, errors, factor, np.sort(levels))
+            found[p, :, first:end] = points[p, :, first:end, None] + scale[p][:, None, None] * edges[:, None, :]
     return np.maximum(found, 0)
+
+
+def _mixed(own: np.ndarray, errors: np.ndarray, factor: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """(S, levels) quantiles of each row of own errors (NaN: none) together with the pooled ones times its factor."""
+    grid = np.quantile(errors, (np.arange(PARTS) + 0.5) / PARTS)
+    count = (~np.isnan(own)).sum(axis=1)
+    values = np.hstack([own, factor[:, None] * grid])
+    weights = np.hstack([np.where(np.isnan(own), 0, 1 / (count[:, None] + POOLED_ERRORS)), np.repeat((POOLED_ERRORS / (count + POOLED_ERRORS) / PARTS)[:, None], PARTS, axis=1)])
+    order = np.argsort(values, axis=1)  # NaN last, without weight
+    values, weights = np.take_along_axis(values, order, axis=1), np.take_along_axis(weights, order, axis=1)
+    reached = np.cumsum(weights, axis=1)
+    places = (reached[:, :, None] < levels - 1e-12).sum(axis=1)
+    return np.take_along_axis(values, np.minimum(places, values.shape[1] - 1 - np.isnan(values).sum(axis=1)[:, None]), axis=1)
 
 
 def _move(alpha: dict[tuple[int, float], float], band: int, seen: np.ndarray, quantiles: np.ndarray) -> None:

@@ -175,6 +175,6 @@ def forecast(series: Series, days: int = 91) -> Forecast:
     points = np.nansum(told.points, axis=1)[:, None, :]
     padded = np.hstack([values, np.full((1, days), np.nan)])
     seen = np.stack([padded[:, o:o + days] for o in origins])
-    quantiles = rolling.calibrate(points, seen, total.scale, np.asarray(origins), days, first_shown)
+    quantiles = rolling.calibrate(points, seen, total.scale, np.asarray(origins), days)
     total = rolling.Told(total.origins, total.candidates, total.shipped, points, total.best_naive, quantiles, total.naive_quantiles, total.scale)
     return Forecast(series, told, total, values, first_shown, days)
