@@ -13,10 +13,10 @@ from pipelines import gate
 from pipelines.contracts import contract
 from pipelines.engine import connect, parquet_list, write
 from pipelines.errors import NotConfigured
-from pipelines.forecast import capability, price, spend
+from pipelines.forecast import capability, price, scenario, spend
 from pipelines.forecast.as_known import book_as_known
 from pipelines.lake import Lake, Snapshot, storage
-from pipelines.settings import Settings
+from pipelines.settings import ROOT, Settings
 
 
 @storage("forecast price")
@@ -59,10 +59,41 @@ def forecast_spend(settings: Settings, until: date | None = None, days: int = 91
         found = spend.forecast(spend.read(con, until), days)
     origin = datetime.combine(found.series.end, datetime.min.time())
     _replace(settings, lake, "forecasts.spend", found.rows(), origin)
+    explain_misses(settings)
     record = found.record()
     if not record.empty:
         _replace(settings, lake, "forecasts.backtest", record, origin)
     return found
+
+
+@storage("forecast misses")
+def explain_misses(settings: Settings) -> pd.DataFrame:
+    """Fill forecasts.miss for the last forecast of spend of which a day has come, and return its rows; none where there is no such forecast."""
+    lake = Lake(settings)
+    if not lake.exists("forecasts.spend") or not lake.exists("marts.usage_daily"):
+        raise NotConfigured("there is no forecast to look back on; flywheel forecast spend makes one")
+    with connect(settings) as con:
+        for name in ("forecasts.spend", "marts.usage_daily"):
+            lake.attach(con, name)
+        came = con.execute("select max(usage_day) + 1 from marts.usage_daily where list_cost_usd is not null").fetchall()[0][0]
+        origin = con.execute("select max(origin_at) from forecasts.spend where cast(origin_at as date) < $1 and usage_day < $1", [came]).fetchall()[0][0]
+        if origin is None:
+            return pd.DataFrame()
+        until = con.execute("select max(usage_day) + 1 from forecasts.spend where origin_at = $1", [origin]).fetchall()[0][0]
+        rows = con.execute((ROOT / "warehouse/forecasts/miss_effects.sql").read_text(), {"origin_at": origin, "to_day": min(came, until)}).to_arrow_table()
+    _replace(settings, lake, "forecasts.miss", rows, origin)
+    return rows.to_pandas()
+
+
+@storage("forecast scenario")
+def what_if(settings: Settings, found: spend.Forecast, text: str) -> scenario.Answer:
+    """What a scenario makes of a forecast of spend; nothing is stored."""
+    steps, lake = scenario.read(text), Lake(settings)
+    with connect(settings) as con:
+        for name in ("marts.usage_daily", "core.price", "marts.demand_elasticity"):
+            if lake.exists(name):
+                lake.attach(con, name)
+        return scenario.apply(steps, scenario.use(con, found.series.keys, found.series.end))
 
 
 def _quotes(lake: Lake, con: duckdb.DuckDBPyConnection, origin: datetime | None) -> datetime:
@@ -73,15 +104,16 @@ def _quotes(lake: Lake, con: duckdb.DuckDBPyConnection, origin: datetime | None)
     return origin or last
 
 
-def _replace(settings: Settings, lake: Lake, name: str, rows: pd.DataFrame, origin: datetime) -> None:
+def _replace(settings: Settings, lake: Lake, name: str, rows: pd.DataFrame | pa.Table, origin: datetime) -> None:
     """Put a forecast in place of the one of the same origin; what breaks a promise is not committed."""
     promised = contract(name)
-    given = [column for column in promised.names if column in rows.columns]
+    fresh = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, preserve_index=False)
+    given = [column for column in promised.names if column in fresh.column_names]
 
     def attempt(seen: Snapshot) -> None:
         path = settings.scratch / f"{uuid.uuid4().hex}.parquet"
         with connect(settings) as con:
-            con.register("fresh", pa.Table.from_pandas(rows[given], preserve_index=False))
+            con.register("fresh", fresh.select(given))
             typed = ", ".join(promised.typed(given))
             select = f"select {typed} from fresh"
             if name == "forecasts.spend":
