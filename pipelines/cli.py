@@ -391,6 +391,25 @@ def forecast_spend(
             console.print(str(path), highlight=False, soft_wrap=True)
 
 
+@forecasts.command("accuracy")
+def forecast_accuracy(
+    to: Annotated[Path, typer.Option(help="Where the page goes; the picture goes beside it as .png")] = Path("accuracy.html"),
+    prices: Annotated[bool, typer.Option(help="Backtest list prices and capability anew first; takes minutes for years of lists")] = True,
+) -> None:
+    """How good forecasts of spend, list prices and capability have been, by lead and method, as a page."""
+    from pipelines.forecast import accuracy
+    from pipelines.forecast.tables import backtest_record, record_of_prices
+
+    settings = Settings.load()
+    if prices:
+        record_of_prices(settings)
+    record = backtest_record(settings)
+    for path in accuracy.write(record, to):
+        console.print(str(path), highlight=False, soft_wrap=True)
+    for sentence in accuracy.sentences(record[record["origin_at"] == record.groupby("level")["origin_at"].transform("max")]):
+        console.print(sentence, highlight=False, soft_wrap=True)
+
+
 @forecasts.command("misses")
 def forecast_misses(rows: Annotated[int, typer.Option(min=1, help="Parts to show")] = 15) -> None:
     """How the last forecast of spend went wrong on the days that have come: price, mix, volume, tokens per call."""

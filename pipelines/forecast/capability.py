@@ -146,3 +146,15 @@ def scores(rows: pd.DataFrame) -> pd.DataFrame:
     return one.groupby(["source", "scale", "seller_scope", "horizon_months"]).agg(
         origin_count=("origin_at", "nunique"), forecast_count=("is_covered", "size"), coverage_90_share=("is_covered", "mean"),
         mean_absolute_log_error=("error", "mean"), naive_mean_absolute_log_error=("naive_error", "mean")).reset_index()
+
+
+def record(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of forecasts.backtest from those of `backtest`, by horizon, yardsticks of one price counted once: the median beside the last price."""
+    found = []
+    for horizon, part in rows.drop_duplicates(["origin_at", "source", "scale", "seller_scope", "horizon_months", "price_usd_per_mtok", "came_usd_per_mtok"]).groupby("horizon_months"):
+        for method, error in (("shipped", "error"), ("best_naive", "naive_error")):
+            found.append({
+                "level": "capability_price", "method": method, "first_step": int(horizon), "last_step": int(horizon), "origin_count": part["origin_at"].nunique(),
+                "series_count": part[KEY].drop_duplicates().shape[0], "forecast_count": len(part), "mean_absolute_log_error": part[error].mean(),
+                "exact_hit_share": float((part[error] < 0.0005).mean()), "coverage_90_share": float(part["is_covered"].mean()) if method == "shipped" else None})
+    return pd.DataFrame(found)

@@ -335,3 +335,15 @@ def calibration(rows: pd.DataFrame, edges: tuple[float, ...] = (0, 0.005, 0.01, 
     band = pd.cut(rows["change_probability_share"], edges, include_lowest=True)
     grouped = rows.groupby(["horizon_months", band], observed=True)
     return grouped.agg(forecast_count=("has_changed", "size"), mean_probability_share=("change_probability_share", "mean"), changed_share=("has_changed", "mean")).reset_index()
+
+
+def record(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of forecasts.backtest from those of `backtest`: the shipped probability beside a constant hazard and one rate a list, by horizon."""
+    found = []
+    for _, row in scores(rows).iterrows():
+        for method, word in (("shipped", ""), ("constant", "constant_"), ("rate", "feed_")):
+            found.append({
+                "level": "price_change", "method": method, "first_step": int(row["horizon_months"]), "last_step": int(row["horizon_months"]), "origin_count": int(row["origin_count"]),
+                "series_count": rows.loc[rows["horizon_months"] == row["horizon_months"], SHEET].drop_duplicates().shape[0], "forecast_count": int(row["forecast_count"]),
+                "exact_hit_share": row["exact_hit_share"] if method == "shipped" else None, "log_loss": row[f"{word}log_loss"], "brier": row[f"{word}brier"]})
+    return pd.DataFrame(found)

@@ -85,6 +85,32 @@ def explain_misses(settings: Settings) -> pd.DataFrame:
     return rows.to_pandas()
 
 
+@storage("forecast accuracy")
+def record_of_prices(settings: Settings) -> None:
+    """Add to forecasts.backtest how forecasts of list prices and of capability did at the monthly origins before the last price list."""
+    lake = Lake(settings)
+    if not lake.exists("core.price_quote"):
+        return
+    with connect(settings) as con:
+        last = _quotes(lake, con, None)
+        records = [price.record(rows)] if len(rows := price.backtest(con)) else []
+        if lake.exists("core.capability"):
+            lake.attach(con, "core.capability")
+            records += [capability.record(rows)] if len(rows := capability.backtest(con)) else []
+    if records:
+        _replace(settings, lake, "forecasts.backtest", pd.concat(records, ignore_index=True).assign(origin_at=last), last)
+
+
+def backtest_record(settings: Settings) -> pd.DataFrame:
+    """All of forecasts.backtest. Raises `NotConfigured` where nothing has been forecast yet."""
+    lake = Lake(settings)
+    if not lake.exists("forecasts.backtest"):
+        raise NotConfigured("no forecast has a record yet; flywheel forecast spend makes one")
+    with connect(settings) as con:
+        lake.attach(con, "forecasts.backtest")
+        return con.execute("select * from forecasts.backtest order by all").df()
+
+
 @storage("forecast scenario")
 def what_if(settings: Settings, found: spend.Forecast, text: str) -> scenario.Answer:
     """What a scenario makes of a forecast of spend; nothing is stored."""
@@ -119,8 +145,9 @@ def _replace(settings: Settings, lake: Lake, name: str, rows: pd.DataFrame | pa.
             if name == "forecasts.spend":
                 # The whole is the exact sum of its parts.
                 select = f"""select * replace (coalesce(forecast_usd, sum(forecast_usd) over (partition by usage_day)) as forecast_usd) from ({select})"""
+            levels = ", ".join(f"'{level}'" for level in sorted(set(rows["level"]))) if name == "forecasts.backtest" else ""
             if seen.files:
-                select += f" union all by name select * from {parquet_list(e.path for e in seen.files)} where origin_at <> timestamp '{origin}'"
+                select += f" union all by name select * from {parquet_list(e.path for e in seen.files)} where origin_at <> timestamp '{origin}'" + (f" or not (level in ({levels}))" if levels else "")
             write(con, path, f"select * from ({select}) order by all")
         gate.audit(settings, promised, [str(path)], batch=f"{origin}")
         lake.commit(seen, [lake.upload(path, name)], seen.files)

@@ -27,7 +27,7 @@ def miss(*days: tuple[str, str, int, int, float, float], forecast: dict[str, flo
         read = round(calls * tokens * cached) if day >= "2026-10-01" else 0
         fresh = calls * tokens - read
         con.execute(
-            """insert into marts.usage_daily by name select date '2026-10-01' + ($day::date - date '2026-10-01') as usage_day, 't' as tenant, 'w' as workload, 'p' as provider_name, $model as model_name,
+            """insert into marts.usage_daily by name select cast($day as date) as usage_day, 't' as tenant, 'w' as workload, 'p' as provider_name, $model as model_name,
             'priced' as cost_status, $calls as charged_count, $fresh as input_uncached_tokens, $read as cache_read_tokens, $fresh * $price as input_uncached_cost_usd,
             $read * $price * 0.1 as cache_read_cost_usd, $fresh * $price + $read * $price * 0.1 as list_cost_usd""",
             {"day": day, "model": model, "calls": calls, "fresh": fresh, "read": read, "price": price})
