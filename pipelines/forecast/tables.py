@@ -41,8 +41,9 @@ def forecast_capability(settings: Settings, origin: datetime | None = None) -> p
     with connect(settings) as con:
         origin = _quotes(lake, con, origin)
         lake.attach(con, "core.capability")
+        _, widths = capability.backtest(con, until=origin)
         with book_as_known(con, origin) as past:
-            rows = capability.forecast(capability.history(past, origin), origin)
+            rows = capability.forecast(capability.history(past, origin), origin, widths)
     if not rows.empty:
         _replace(settings, lake, "forecasts.capability_price", rows, origin)
     return rows
@@ -96,7 +97,7 @@ def record_of_prices(settings: Settings) -> None:
         records = [price.record(rows)] if len(rows := price.backtest(con)) else []
         if lake.exists("core.capability"):
             lake.attach(con, "core.capability")
-            records += [capability.record(rows)] if len(rows := capability.backtest(con)) else []
+            records += [capability.record(rows)] if len(rows := capability.backtest(con)[0]) else []
     if records:
         _replace(settings, lake, "forecasts.backtest", pd.concat(records, ignore_index=True).assign(origin_at=last), last)
 

@@ -129,13 +129,15 @@ def main() -> int:
     if ratings.is_file():
         rate(con, "lmarena", str(ratings))
         start = time.perf_counter()
-        told = capability.backtest(con)
+        told, _ = capability.backtest(con)
         if not told.empty:
             covered = told["is_covered"].mean()
             print(f"\nprice of capability: {told['origin_at'].nunique()} origins, {len(told):,} forecasts, {time.perf_counter() - start:.0f} s; 90 % intervals cover {covered:.1%}")
             print(told.groupby(["seller_scope", "horizon_months"]).agg(count=("is_covered", "size"), covered=("is_covered", "mean"), error=("error", "mean"), naive_error=("naive_error", "mean")).round(3).to_string())
             print(f"\nyardsticks of one price counted once\n{capability.scores(told).round(3).to_string(index=False)}")
-            good &= 0.85 <= covered <= 0.95
+            once = told.drop_duplicates(capability.ONCE)["is_covered"].mean()
+            print(f"\nall of those: {once:.1%}")
+            good &= 0.85 <= covered <= 0.95 and 0.85 <= once <= 0.95
     return int(not good)
 
 
