@@ -26,6 +26,7 @@ NEEDED_GAIN = 0.02
 PACE = 0.5
 """How far a level moves on all that was missed or covered at one origin (Gibbs & Candès' gamma)."""
 FEWEST_ERRORS = 40
+FEWEST_PERIODS = 4
 POOLED_ERRORS = 100.0
 """The errors of all series count as much as so many of a series' own."""
 PARTS = 199
@@ -161,7 +162,7 @@ def calibrate(points: np.ndarray, seen: np.ndarray, scale: np.ndarray, at: np.nd
     A series' errors, in units of its scale, are drawn from its own record and that of all series (stretched to how far its own run), the latter
     counting as much as `POOLED_ERRORS` own ones: busy series keep their own shape, sparse ones theirs, new ones have that of the others. Each level
     moves with the share missed at every earlier origin. A band with too few errors takes those of all bands; one with none
-    those of the band before, wider by the root of the lead; without any, intervals are 2.5 units either way.
+    those of the band before, wider by the root of the lead, and one that has seen fewer than four periods of its length is no narrower than that; without any, intervals are 2.5 units either way.
     """
     P, S, H = points.shape
     error = (seen - points) / scale[:, :, None]
@@ -193,6 +194,13 @@ def calibrate(points: np.ndarray, seen: np.ndarray, scale: np.ndarray, at: np.nd
                     errors, factor = np.linspace(-2.5, 2.5, 101), np.ones(S)
                 else:
                     errors, factor = before[0] * np.sqrt((first + end) / (parts[band - 1][0] + parts[band - 1][1])), before[1]
+            elif before is not None:
+                # Few periods of this length have been seen, however many errors: then it is no narrower than what the band before makes likely.
+                told = at[:p][resolved[:, first:end].any(axis=1)]
+                if 1 + (told[-1] - told[0]) / (end - first) < FEWEST_PERIODS:
+                    likely = np.sqrt((first + end) / (parts[band - 1][0] + parts[band - 1][1])) * np.ptp(np.quantile(before[0], [0.05, 0.95]))
+                    wider = max(1.0, likely / max(np.ptp(np.quantile(errors, [0.05, 0.95])), 1e-12)) if likely > 0 else 1.0
+                    own, errors = own * wider, errors * wider
             before = errors, factor
             levels = np.empty(len(QUANTILES))
             levels[3] = 0.5
