@@ -27,10 +27,11 @@ PACE = 0.5
 """How far a level moves on all that was missed or covered at one origin (Gibbs & Candès' gamma)."""
 FEWEST_ERRORS = 40
 FEWEST_PERIODS = 4
+"""With fewer that do not overlap, the width of a band of lead times is not believed where it is the smaller one."""
 POOLED_ERRORS = 100.0
 """The errors of all series count as much as so many of a series' own."""
 PARTS = 199
-"""Of the distribution of all errors."""
+"""Quantiles that stand for the errors of all series."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Told:
     scale: np.ndarray
 
 
-def run(values: np.ndarray, origins: list[int], season: int, steps: int, first_shown: int = 0) -> Told:
-    """Forecast from each of the origins (columns of `values` that are seen), the oldest first; those before `first_shown` only warm up.
+def run(values: np.ndarray, origins: list[int], season: int, steps: int) -> Told:
+    """Forecast from each of the origins (columns of `values` that are seen), the oldest first.
 
     `values` is S×T, NaN where unknown or not yet begun. Targets beyond T are unknown, which is right for the last origin.
     """

@@ -147,10 +147,10 @@ def forecast(series: Series, days: int = 91) -> Forecast:
     T = series.values.shape[1]
     origins = [o for o in range(T - ORIGINS * STRIDE, T, STRIDE) if o >= 2 * SEASON] + [T]
     first_shown = max(0, len(origins) - 1 - 12)
-    told = rolling.run(series.values, origins, SEASON, days, first_shown)
+    told = rolling.run(series.values, origins, SEASON, days)
     known = ~np.isnan(series.values).all(axis=0)
     values = np.where(known, np.nansum(series.values, axis=0), np.nan)[None, :]
-    total = rolling.run(values, origins, SEASON, days, first_shown)
+    total = rolling.run(values, origins, SEASON, days)
     at = np.asarray(origins)
     points, reconciled = rolling.reconcile(told.points, total.points[:, 0], series.values, values[0], at)
     if reconciled.any():

@@ -69,7 +69,7 @@ def measure(name: str, values: np.ndarray, season: int, steps: int, stride: int,
     origins = [o for o in range(last - (shown + warm - 1) * stride, last + 1, stride) if o > 2 * season]
     first_shown = len(origins) - shown
     start = time.perf_counter()
-    told = rolling.run(values, origins, season, steps, first_shown)
+    told = rolling.run(values, origins, season, steps)
     rows = rolling.scored(told, values, season, first_shown)
     seconds = time.perf_counter() - start
     print(f"\n{name}: {len(values):,} series × {shown} origins (and {first_shown} to warm up), {steps} steps ahead: {seconds:.0f} s")
@@ -95,7 +95,7 @@ def budgets(values: np.ndarray, seed: int = 0) -> None:
     T = values.shape[1] - ahead
     values = values[~np.isnan(values[:, T - 180:]).any(axis=1) & (np.nansum(values[:, T - 60:T], axis=1) > 0)]
     end = date(2026, 2, 1)  # a month of 28 days
-    told = rolling.run(values[:, :T], list(range(T - 23 * 7, T + 1, 7)), 7, ahead, 11)
+    told = rolling.run(values[:, :T], list(range(T - 23 * 7, T + 1, 7)), 7, ahead)
     keys = pd.DataFrame({"tenant": ["t"], "workload": ["w"], "provider_name": ["p"], "model_name": ["m"]})
     rows = []
     for s in range(len(values)):
