@@ -199,14 +199,18 @@ def _hit(step: Step, lines: pd.DataFrame, keys: pd.DataFrame, columns: list[str]
     if step.name == "*":
         return np.ones(len(lines), dtype=bool)
     hit = (lines[SELLER] == step.name).any(axis=1).to_numpy()
-    names = set(lines[SELLER].stack())
+    names = _names(lines[SELLER])
     if columns == KEY:
         owner = keys.loc[lines["part"], ["tenant", "workload"]]
         hit = hit | (owner == step.name).any(axis=1).to_numpy()
-        names |= set(owner.stack())
+        names |= _names(owner)
     if not hit.any():
         raise _unknown(step, step.name, names)
     return hit
+
+
+def _names(told: pd.DataFrame) -> set[str]:
+    return {name for name in told.to_numpy().ravel() if isinstance(name, str)}
 
 
 def _unknown(step: Step, name: str, names: set[str]) -> NotConfigured:

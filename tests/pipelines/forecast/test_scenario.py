@@ -10,14 +10,15 @@ from pipelines.errors import NotConfigured
 from pipelines.forecast import scenario
 
 KEYS = pd.DataFrame(
-    [("acme", "chat", "anthropic", "opus"), ("acme", "chat", "openai", "mini"), ("beta", "batch", "anthropic", "opus")], columns=scenario.KEY)
+    [("acme", "chat", "anthropic", "opus"), ("acme", "chat", "openai", "mini"), ("beta", "batch", "anthropic", "opus"), (None, None, None, None)], columns=scenario.KEY)
 # USD per million: opus 5 in, 0.5 cached, 25 out; mini 0.1 in, 0.4 out.
 LINES = [
     (0, "anthropic", "opus", "input_uncached", 6e6, 5e-6), (0, "anthropic", "opus", "cache_read", 2e6, 0.5e-6), (0, "anthropic", "opus", "output_text", 1e6, 25e-6),
     (1, "openai", "mini", "input_uncached", 10e6, 0.1e-6), (1, "openai", "mini", "output_text", 5e6, 0.4e-6),
+    (3, None, None, scenario.UNKNOWN, 1.0, 1.0),
     (2, "anthropic", "opus", "input_uncached", 1e6, 5e-6), (2, "anthropic", "opus", "output_text", 1e6, 25e-6),
 ]
-BEFORE = np.array([6 * 5 + 2 * 0.5 + 25, 10 * 0.1 + 5 * 0.4, 30.0])  # 56, 3, 30
+BEFORE = np.array([6 * 5 + 2 * 0.5 + 25, 10 * 0.1 + 5 * 0.4, 30.0, 0.0])  # 56, 3, 30, and a part that nothing is known of
 LISTED = {("google", "flash"): {"input_uncached": 0.3e-6, "cache_read": 0.03e-6, "output_text": 2.5e-6}}
 
 
