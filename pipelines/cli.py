@@ -424,9 +424,9 @@ def forecast_misses(rows: Annotated[int, typer.Option(min=1, help="Parts to show
         "tokens_per_call_effect_usd": "tokens a call", "token_class_effect_usd": "token classes", "unexplained_usd": "unexplained"}
     parts = ["tenant", "workload", "provider_name", "model_name"]
     shown = found.reindex(found["miss_usd"].abs().sort_values(ascending=False).index)[:rows]
-    told = [(*(None if v != v else v for v in key), *(f"{v:,.2f}" for v in usd)) for key, usd in zip(shown[parts].to_numpy(), shown[list(causes)].to_numpy(), strict=True)]
-    told.append(("all parts", None, None, None, *(f"{v:,.2f}" for v in found[list(causes)].sum())))
-    console.print(table_of(["tenant", "workload", "provider", "model", *causes.values()], told, f"USD from {found['origin_at'].iloc[0]:%Y-%m-%d} to before {found['to_day'].iloc[0]:%Y-%m-%d}, the largest misses of {len(found)}"))
+    told = [(" / ".join(v for v in key if isinstance(v, str)), *(f"{v:,.2f}" for v in usd)) for key, usd in zip(shown[parts].to_numpy(), shown[list(causes)].to_numpy(), strict=True)]
+    told.append(("all parts", *(f"{v:,.2f}" for v in found[list(causes)].sum())))
+    console.print(table_of(["part", *causes.values()], told, f"USD from {found['origin_at'].iloc[0]:%Y-%m-%d} to before {found['to_day'].iloc[0]:%Y-%m-%d}, the largest misses of {len(found)}"))
 
 
 dataset = typer.Typer(help="Fine-tuning datasets: make a version, write it for a trainer, compare two.", no_args_is_help=True)

@@ -81,7 +81,7 @@ def explain_misses(settings: Settings) -> pd.DataFrame:
         if origin is None:
             return pd.DataFrame()
         until = con.execute("select max(usage_day) + 1 from forecasts.spend where origin_at = $1", [origin]).fetchall()[0][0]
-        rows = con.execute((ROOT / "warehouse/forecasts/miss_effects.sql").read_text(), {"origin_at": origin, "to_day": min(came, until)}).to_arrow_table()
+        rows = con.sql((ROOT / "warehouse/forecasts/miss_effects.sql").read_text(), params={"origin_at": origin, "to_day": min(came, until)}).to_arrow_table()
     _replace(settings, lake, "forecasts.miss", rows, origin)
     return rows.to_pandas()
 
