@@ -251,7 +251,9 @@ def _migrated(step: Step, lines: pd.DataFrame, used: Use, prices: list[Step]) ->
         raise _unknown(step, step.name, set(lines["model_name"].dropna()))
     target = lines[_seller(step.to, lines)]
     if len(target):
-        # Of several sellers, the one most is bought from.
+        # Of several sellers, one that the calls go to already, and the one most is bought from.
+        same = target[target["provider_name"].isin(lines.loc[leaving, "provider_name"].dropna().mode())]
+        target = same if len(same) else target
         at = tuple(target.assign(usd=target["tokens"] * target["price"]).groupby(SELLER, dropna=False)["usd"].sum().idxmax())
         told, listed = _paid(target[(target[SELLER] == list(at)).all(axis=1)]), _today(used, *at, prices).get(at, {})
         told, source = {**listed, **told}, "what is paid for it now"
