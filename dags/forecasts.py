@@ -3,8 +3,8 @@
 
 **Reads** `core.price_quote`, `core.capability` and `marts.usage_daily`; runs when `marts` has filled the latter anew.
 
-**Fills** `forecasts.price_change`, `forecasts.capability_price` (where a leaderboard has been brought in), `forecasts.spend` and
-`forecasts.backtest`. Each forecast stands under its origin: the latest price list, or the day after the last day of calls.
+**Fills** `forecasts.price_change`, `forecasts.capability_price` (where a leaderboard has been brought in), `forecasts.spend`,
+`forecasts.backtest` and `forecasts.miss` (the last forecast against the days that have come since). Each forecast stands under its origin: the latest price list, or the day after the last day of calls.
 
 **Re-run** as often as you like: a forecast takes the place of the one of the same origin, and is the same.
 
@@ -44,7 +44,7 @@ with DAG(
         with skipped_on(NotConfigured):
             log.info("forecasts.capability_price: %d rows", len(forecast_capability(Settings.load())))
 
-    @task(pool=BUILD_POOL, outlets=[table("forecasts.spend"), table("forecasts.backtest")])
+    @task(pool=BUILD_POOL, outlets=[table("forecasts.spend"), table("forecasts.backtest"), table("forecasts.miss")])
     def spend() -> None:
         from pipelines.forecast.tables import forecast_spend
 

@@ -424,22 +424,27 @@ def forecast_capability(
 @forecasts.command("spend")
 def forecast_spend(
     days: Annotated[int, typer.Option(min=1, max=366, help="Days ahead")] = 91,
-    what_if: Annotated[list[str] | None, typer.Option("--what-if", help="'price(anthropic) * 0.5' or 'volume(chat) * 1.2'; may be given several times")] = None,
+    what_if: Annotated[list[str] | None, typer.Option("--what-if", help="price(anthropic) * 0.5, volume(chat) * 1.2, migrate(gpt-4o -> gpt-4o-mini, 30%) or cache_share(chat) = 0.6; several apart by ; or given several times")] = None,
     budget: Annotated[float | None, typer.Option(min=0, help="USD of this month: how likely is it exceeded, and when?")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the total as <path>.png and <path>.html")] = None,
     at: Origin = None,
 ) -> None:
     """What inference will cost a day, by tenant, workload and model, and in all."""
-    from pipelines.forecast import fan
-    from pipelines.forecast.spend import what_if as read_change
+    from pipelines.forecast import fan, scenario
     from pipelines.forecast.tables import forecast_spend
+    from pipelines.forecast.tables import what_if as answered
 
-    changes = [read_change(text) for text in what_if or []]
+    asked = "; ".join(what_if or [])
+    if what_if:
+        scenario.read(asked)  # before the work, not after it
     found = forecast_spend(Settings.load(), at and at.date(), days)
-    rows = found.rows(changes)
+    answer = answered(Settings.load(), found, asked) if what_if else None
+    rows = found.rows(answer)
     cost = float(rows.loc[rows["level"] == "part", "forecast_usd"].astype(float).sum())
     plain = float(found.total.points[-1, 0].sum())
-    console.print(f"{found.series.end} and {days} days on: ${plain:,.2f} expected" + (f"; {' and '.join(what_if)}: ${cost:,.2f} ({cost - plain:+,.2f}), volumes otherwise as they are" if what_if else ""), highlight=False, soft_wrap=True)
+    console.print(f"{found.series.end} and {days} days on: ${plain:,.2f} expected" + (f"; {asked}: ${cost:,.2f} ({cost - plain:+,.2f})" if answer else ""), highlight=False, soft_wrap=True)
+    for note in answer.notes if answer else ():
+        console.print(note, highlight=False, soft_wrap=True)
     methods = rows.loc[rows["level"] == "part"].groupby("method")["usage_day"].size() / days
     console.print("forecast by " + ", ".join(f"{name} ({count:.0f} parts)" for name, count in methods.sort_values(ascending=False).items()), highlight=False)
     if budget is not None:
@@ -447,6 +452,44 @@ def forecast_spend(
     if plot is not None:
         for path in fan.draw_total(found, rows, plot):
             console.print(str(path), highlight=False, soft_wrap=True)
+
+
+@forecasts.command("accuracy")
+def forecast_accuracy(
+    to: Annotated[Path, typer.Option(help="Where the page goes; the picture goes beside it as .png")] = Path("accuracy.html"),
+    prices: Annotated[bool, typer.Option(help="Backtest list prices and capability anew first; takes minutes for years of lists")] = True,
+) -> None:
+    """How good forecasts of spend, list prices and capability have been, by lead and method, as a page."""
+    from pipelines.forecast import accuracy
+    from pipelines.forecast.tables import backtest_record, record_of_prices
+
+    settings = Settings.load()
+    if prices:
+        record_of_prices(settings)
+    record = backtest_record(settings)
+    for path in accuracy.write(record, to):
+        console.print(str(path), highlight=False, soft_wrap=True)
+    for sentence in accuracy.sentences(record[record["origin_at"] == record.groupby("level")["origin_at"].transform("max")]):
+        console.print(sentence, highlight=False, soft_wrap=True)
+
+
+@forecasts.command("misses")
+def forecast_misses(rows: Annotated[int, typer.Option(min=1, help="Parts to show")] = 15) -> None:
+    """How the last forecast of spend went wrong on the days that have come: price, mix, volume, tokens per call."""
+    from pipelines.answer import table_of
+    from pipelines.forecast.tables import explain_misses
+
+    found = explain_misses(Settings.load())
+    if found.empty:
+        raise NotConfigured("no day of a forecast has come yet; flywheel forecast spend --at 2026-11-01 makes one from what was known then")
+    causes = {
+        "forecast_usd": "forecast", "list_cost_usd": "came", "miss_usd": "miss", "price_effect_usd": "price", "mix_effect_usd": "mix", "volume_effect_usd": "volume",
+        "tokens_per_call_effect_usd": "tokens a call", "token_class_effect_usd": "token classes", "unexplained_usd": "unexplained"}
+    parts = ["tenant", "workload", "provider_name", "model_name"]
+    shown = found.reindex(found["miss_usd"].abs().sort_values(ascending=False).index)[:rows]
+    told = [(" / ".join(v for v in key if isinstance(v, str)), *(f"{v:,.2f}" for v in usd)) for key, usd in zip(shown[parts].to_numpy(), shown[list(causes)].to_numpy(), strict=True)]
+    told.append(("all parts", *(f"{v:,.2f}" for v in found[list(causes)].sum())))
+    console.print(table_of(["part", *causes.values()], told, f"USD from {found['origin_at'].iloc[0]:%Y-%m-%d} to before {found['to_day'].iloc[0]:%Y-%m-%d}, the largest misses of {len(found)}"))
 
 
 dataset = typer.Typer(help="Fine-tuning datasets: make a version, write it for a trainer, compare two.", no_args_is_help=True)

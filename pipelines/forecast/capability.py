@@ -1,8 +1,10 @@
 """What will a given capability cost? The frontier price of marts.capability_price, forecast from its own past moves.
 
 At an origin the mart's own select runs over the book and the ratings as known then. The price of a capability moves in jumps, so the forecast
-is the distribution of what prices of capabilities did over as many months before (logs), recent moves and those of like prices counting more;
-its level moves with what earlier origins covered (adaptive conformal, Gibbs & Candès 2021). The yearly factor of a row is that of its median,
+is the distribution of what prices of capabilities did over as many months before (logs), recent moves and those of like prices counting more.
+How wide its 90 % interval is moves with what those of earlier origins covered, by sellers and horizon (adaptive conformal, Gibbs & Candès 2021, on
+the width rather than the level, as a few dozen moves have no further quantiles); yardsticks that share one price count once in that, for they
+are one thing that happened. The yearly factor of a row is that of its median,
 drawn out to a year; its interval is that of its quantiles.
 """
 
@@ -24,7 +26,11 @@ HALF_WEIGHT_MONTHS = 6
 """A move this many months ago counts half: the early fall of 2023 and 2024 is not to be had twice."""
 LIKE_PRICE = np.log(3)
 """A move of a price three times as high or low counts exp(-1/2) of one from the same price: what is cheap has less far to fall."""
-PACE = 0.25
+PACE = 2.0
+"""How far the logarithm of a width moves on all that was missed at one origin."""
+START, NARROWEST, WIDEST = 0.2, -0.7, 2.5
+"""Logarithms of widths, in those of the moves' own quantiles."""
+ONCE = ["origin_at", "source", "scale", "seller_scope", "horizon_months", "price_usd_per_mtok", "came_usd_per_mtok"]
 
 
 def history(past: duckdb.DuckDBPyConnection, origin: datetime) -> pd.DataFrame:
@@ -57,10 +63,11 @@ def quantiles(moved: pd.DataFrame, log_price: np.ndarray, levels: list[float]) -
     return found[place]
 
 
-def forecast(rows: pd.DataFrame, origin: datetime, alpha: dict[int, float] | None = None) -> pd.DataFrame:
+def forecast(rows: pd.DataFrame, origin: datetime, widths: dict[tuple[str, int], float] | None = None) -> pd.DataFrame:
     """Rows of forecasts.capability_price at an origin: every yardstick with a price in the last month, by horizon.
 
-    `alpha` is the share to leave outside of the widest interval by horizon, as earlier origins ask for; 10 % where not given.
+    `widths` are logarithms by sellers and horizon, as earlier origins ask for: how far the ends of the 90 % interval are from the median, in units of
+    what past moves say. As they say where not given.
     """
     if rows.empty:
         return pd.DataFrame()
@@ -69,14 +76,17 @@ def forecast(rows: pd.DataFrame, origin: datetime, alpha: dict[int, float] | Non
     for scope, scoped in rows.groupby(["source", "scale", "seller_scope"]):
         at = now[(now[["source", "scale", "seller_scope"]] == list(scope)).all(axis=1)]
         for h in HORIZONS:
-            a = (alpha or {}).get(h, 0.1)
+            width = float(np.exp((widths or {}).get((scope[2], h), 0.0)))
             moved, base, stretch = moves(scoped, h), h, 1.0
             if len(moved) < 10:
                 base = next((b for b in reversed(HORIZONS) if b < h and len(moves(scoped, b)) >= 10), None)
                 if base is None:
                     continue
                 moved, stretch = moves(scoped, base), h / base
-            q = quantiles(moved, np.log(at["price_usd_per_mtok"].to_numpy()), [a / 2, min(a, 0.3), 0.5, max(1 - a, 0.7), 1 - a / 2]) * stretch
+            q = quantiles(moved, np.log(at["price_usd_per_mtok"].to_numpy()), list(QUANTILES)) * stretch
+            for end, inner in ((0, 1), (4, 3)):  # the 80 % interval stays within
+                q[:, end] = q[:, 2] + width * (q[:, end] - q[:, 2])
+                q[:, inner] = np.clip(q[:, inner], np.minimum(q[:, end], q[:, 2]), np.maximum(q[:, end], q[:, 2]))
             part = at[[*KEY, "price_usd_per_mtok"]].assign(origin_at=origin, horizon_months=h, is_drawn_out=stretch > 1)
             for n, level in enumerate(QUANTILES):
                 part[f"price_q{round(level * 100):02}_usd_per_mtok"] = at["price_usd_per_mtok"] * np.exp(q[:, n])
@@ -103,30 +113,25 @@ def passes(told: pd.DataFrame, usd_per_mtok: float) -> dict[str, date | None]:
     return found
 
 
-def backtest(con: duckdb.DuckDBPyConnection, first: date = date(2024, 6, 1)) -> pd.DataFrame:
-    """Every forecast from the first of each month on beside the price that came, as the last book has it; levels adapt on the way.
+def backtest(con: duckdb.DuckDBPyConnection, first: date = date(2024, 6, 1), until: datetime | None = None) -> tuple[pd.DataFrame, dict[tuple[str, int], float]]:
+    """(every forecast from the first of each month on beside the price that came, as the book of `until` has it; the widths for the next one).
 
-    What came is compared at the yardstick's own name. Each origin sees prices and ratings as known then.
+    What came is compared at the yardstick's own name. Each origin sees prices, ratings and targets as known then; nothing after `until`
+    (default: the last list) is looked at.
     """
-    last = con.execute("select max(quoted_at) from core.price_quote").fetchall()[0][0]
+    last = until or con.execute("select max(quoted_at) from core.price_quote").fetchall()[0][0]
     with book_as_known(con, last) as book:
         final = history(book, last)
     came = final.set_index([*KEY, "month_no"])["price_usd_per_mtok"]
-    starts = pd.date_range(first, last, freq="MS")
-    alpha: dict[int, float] = dict.fromkeys(HORIZONS, 0.1)
+    widths = {(scope, h): START for scope in ("any", "first_party") for h in HORIZONS}
     found: list[pd.DataFrame] = []
-    for start in starts:
+    for start in pd.date_range(first, last, freq="MS"):
         origin = start.to_pydatetime()
         month_no = start.year * 12 + start.month - 1  # prices at the end of the month before
-        # A target of month m is known at the origin after it.
-        for h in HORIZONS:
-            due = [part[(part["horizon_months"] == h) & (part["target_no"] == month_no)] for part in found]
-            due = pd.concat(due) if due else pd.DataFrame()
-            if len(due):
-                alpha[h] = float(np.clip(alpha[h] + PACE * (0.1 - (1 - due["is_covered"].mean())), 0.01, 0.4))
+        _move(widths, found, month_no)
         with book_as_known(con, origin) as past:
             rows = history(past, origin)
-        told = forecast(rows[rows["month_no"] <= month_no], origin, alpha)
+        told = forecast(rows[rows["month_no"] <= month_no], origin, widths)
         if told.empty or rows["month_no"].max() < month_no:
             continue
         told["target_no"] = month_no + told["horizon_months"]
@@ -137,12 +142,34 @@ def backtest(con: duckdb.DuckDBPyConnection, first: date = date(2024, 6, 1)) -> 
         told["error"] = np.abs(np.log(told["came_usd_per_mtok"] / told["price_q50_usd_per_mtok"]))
         told["naive_error"] = np.abs(np.log(told["came_usd_per_mtok"] / told["price_usd_per_mtok"]))
         found.append(told)
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    return (pd.concat(found, ignore_index=True) if found else pd.DataFrame()), widths
+
+
+def _move(widths: dict[tuple[str, int], float], found: list[pd.DataFrame], month_no: int) -> None:
+    """Take in the forecasts whose target is the month that has just become known."""
+    due = [part[part["target_no"] == month_no] for part in found]
+    if not due or (known := pd.concat(due)).empty:
+        return
+    covered = known.drop_duplicates(ONCE).groupby(["seller_scope", "horizon_months"])["is_covered"].mean()
+    for key, share in covered.items():
+        widths[key] = float(np.clip(widths[key] + PACE * (0.9 - share), NARROWEST, WIDEST))
 
 
 def scores(rows: pd.DataFrame) -> pd.DataFrame:
     """By scale, sellers and horizon: coverage of 90 % intervals and error of the median beside the last price, yardsticks of one price counted once."""
-    one = rows.drop_duplicates(["origin_at", "source", "scale", "seller_scope", "horizon_months", "price_usd_per_mtok", "came_usd_per_mtok"])
+    one = rows.drop_duplicates(ONCE)
     return one.groupby(["source", "scale", "seller_scope", "horizon_months"]).agg(
         origin_count=("origin_at", "nunique"), forecast_count=("is_covered", "size"), coverage_90_share=("is_covered", "mean"),
         mean_absolute_log_error=("error", "mean"), naive_mean_absolute_log_error=("naive_error", "mean")).reset_index()
+
+
+def record(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of forecasts.backtest from those of `backtest`, by horizon, yardsticks of one price counted once: the median beside the last price."""
+    found = []
+    for horizon, part in rows.drop_duplicates(ONCE).groupby("horizon_months"):
+        for method, error in (("shipped", "error"), ("best_naive", "naive_error")):
+            found.append({
+                "level": "capability_price", "method": method, "first_step": int(horizon), "last_step": int(horizon), "origin_count": part["origin_at"].nunique(),
+                "series_count": part[KEY].drop_duplicates().shape[0], "forecast_count": len(part), "mean_absolute_log_error": part[error].mean(),
+                "exact_hit_share": float((part[error] < 0.0005).mean()), "coverage_90_share": float(part["is_covered"].mean()) if method == "shipped" else None})
+    return pd.DataFrame(found)

@@ -3,18 +3,21 @@
 List prices are step functions; the best point forecast is the last price, or the one that is already announced. What can be forecast is
 the probability of a change within 1, 3, 6 and 12 months, its direction and its size. The lead time is cut into intervals (0-1, 1-3, 3-6
 and 6-12 months); for each, a model gives the probability of a change in it given none before (discrete-time survival; Allison 1982,
-Singer & Willett 1993), so probabilities never fall with the horizon. Which learner does so (one rate a price list, regularised logistic
-regression, boosted trees, or the mean of the last two) is decided inside the training data, on its latest months.
+Singer & Willett 1993), so probabilities never fall with the horizon. It is the mean of three learners (ridge regression around the list's own
+rate, logistic regression, boosted trees) that see how often the model, its owner, family, provider and list changed prices so far (each
+drawn to the larger group's rate: empirical Bayes), age, rivals, siblings and more; or the list's own rate alone, where that did better on
+the latest months when both were learnt from what was known before them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import duckdb
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -25,17 +28,28 @@ from pipelines.forecast.as_known import book_as_known
 from pipelines.settings import ROOT
 
 INTERVALS = ((0, 1), (1, 3), (3, 6), (6, 12))
+MONTHS = np.array([end - start for start, end in INTERVALS])
 HORIZONS = tuple(end for _, end in INTERVALS)
+RELATIVE = ("log_owner_share", "log_family_share", "log_own_share", "log_feed_recent_share")
+"""Rates of groups; learners see them beside the rate of their list, which is the offset."""
 FEATURES = (
-    "log_price", "log_age_days", "log_unchanged_days", "has_ever_changed", "is_first_list", "changed_last_month", "log_provider_share", "log_recent_share",
-    "log_feed_share", "log_feed_recent_share", "gap_to_cheapest", "gap_to_median", "gap_to_family", "has_rival_changed", "has_family_changed",
-    "log_sellers", "has_newer_sibling", "log_newest_days", "has_deprecation_day", "months_to_deprecation", "is_first_party", "is_cloud",
+    *RELATIVE, "log_old_days", "log_young_days", "log_settled_days", "changed_last_month", "has_family_changed", "has_rival_changed", "is_chat",
+    "is_open_weights",
 )
+"""What all learners see."""
+MORE_FEATURES = (
+    *FEATURES, "log_price", "log_newest_days", "has_newer_sibling", "gap_to_cheapest", "gap_to_median", "log_recent_share", "log_feed_share", "is_first_party",
+    "is_cloud", "months_to_deprecation",
+)
+"""What trees see too; with few changes a line through all of them is mostly noise."""
+OF_LIST = ("log_feed_recent_share",)
+PENALTY, PENALTY_OF_LIST = 200.0, 3000.0
+"""Of the ridge, in changes. What is the same for a whole list was seen once a month only, however many models it has; so it is trusted less."""
 FEWEST_EVENTS = 25
 """With fewer changes to learn from, an interval has one rate a price list."""
 VALIDATION_MONTHS = 4
-NEEDED_GAIN = 0.02
-"""By so much of its log-loss a mixture has to beat the rate alone on the latest months."""
+HALF_WEIGHT_MONTHS = 6
+"""A month this long ago counts half."""
 RATIOS = (0.1, 0.5, 0.9)
 SHEET = ["feed", "feed_model"]
 
@@ -45,12 +59,16 @@ class Panel:
     """Sheets (a model on a price list) by month before the origin: `rows` as warehouse/forecasts/price_month.sql gives them."""
 
     rows: pd.DataFrame
-    features: np.ndarray
+
+    def columns(self, names: tuple[str, ...]) -> np.ndarray:
+        return self.rows[list(names)].to_numpy(dtype=float)
 
     def happened(self, start: int, end: int) -> np.ndarray:
         """(n,) 1 where the price changed in (start, end] months after the row, 0 where not, NaN where unknown or where it had before."""
         rows = self.rows
         wide = rows.pivot_table(index=SHEET, columns="month_no", values="will_change", aggfunc="first")
+        if wide.empty:
+            return np.full(len(rows), np.nan)
         months = np.full((len(wide), int(rows["month_no"].max()) + 1), np.nan)
         months[:, wide.columns] = wide.to_numpy(dtype=float)
         sheet, month = wide.index.get_indexer(pd.MultiIndex.from_frame(rows[SHEET])), rows["month_no"].to_numpy()
@@ -72,7 +90,9 @@ def panel(past: duckdb.DuckDBPyConnection, origin: datetime) -> Panel:
     rows["will_change"] = rows["will_change"].astype("Float64").astype(float)
     rows["is_first_party"] = (rows["provider_kind"] == "first_party").astype(float)
     rows["is_cloud"] = (rows["provider_kind"] == "cloud_platform").astype(float)
-    return Panel(rows, rows[list(FEATURES)].to_numpy(dtype=float))
+    for name in RELATIVE:
+        rows[name] -= rows["log_feed_share"]
+    return Panel(rows)
 
 
 class FeedRate:
@@ -95,18 +115,36 @@ def _monthly(happened: np.ndarray, months: int) -> float:
     return float(1 - (1 - share) ** (1 / months))
 
 
-MIXTURES = {
-    "rate": ("rate",), "rate_logistic": ("rate", "logistic"), "rate_boosting": ("rate", "boosting"),
-    "logistic": ("logistic",), "boosting": ("boosting",), "all": ("rate", "logistic", "boosting"),
-}
-"""What may be chosen: one learner, or the mean of several."""
+@dataclass(frozen=True)
+class Ridge:
+    """Logistic regression around the list's own rate: that is the offset, and the ridge draws every effect to none (Newton's method).
 
+    All intervals share the effects and have a level each; so an interval with few changes borrows from the others, and one without any is
+    the list's rate.
+    """
 
-def _learner(name: str):
-    if name == "boosting":
-        return HistGradientBoostingClassifier(
-            learning_rate=0.08, max_iter=40, max_leaf_nodes=6, min_samples_leaf=60, l2_regularization=20, early_stopping=False, random_state=0)
-    return make_pipeline(StandardScaler(), LogisticRegression(C=0.003, max_iter=500))
+    mean: np.ndarray
+    spread: np.ndarray
+    effects: np.ndarray
+
+    @classmethod
+    def fit(cls, X: np.ndarray, interval: np.ndarray, base: np.ndarray, happened: np.ndarray, weight: np.ndarray) -> Ridge:
+        mean, spread = X.mean(axis=0), X.std(axis=0) + 1e-9
+        Z = np.hstack([np.ones((len(X), 1)), np.equal.outer(interval, np.arange(1, len(INTERVALS))), (X - mean) / spread])
+        penalty = np.concatenate([np.full(len(INTERVALS), 10.0), [PENALTY_OF_LIST if name in OF_LIST else PENALTY for name in FEATURES]])
+        effects = np.zeros(Z.shape[1])
+        for _ in range(30):
+            p = expit(logit(base) + Z @ effects)
+            curve = (Z * (weight * np.maximum(p * (1 - p), 1e-6))[:, None]).T @ Z + np.diag(penalty)
+            step = np.clip(np.linalg.solve(curve, Z.T @ (weight * (happened - p)) - penalty * effects), -1, 1)
+            effects += step
+            if np.abs(step).max() < 1e-6:
+                break
+        return cls(mean, spread, effects)
+
+    def predict(self, X: np.ndarray, interval: int, base: np.ndarray) -> np.ndarray:
+        levels = self.effects[0] + (self.effects[interval] if interval else 0)
+        return expit(logit(base) + levels + (X - self.mean) / self.spread @ self.effects[len(INTERVALS):])
 
 
 def log_loss(p: np.ndarray, happened: np.ndarray) -> np.ndarray:
@@ -116,38 +154,59 @@ def log_loss(p: np.ndarray, happened: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Hazard:
-    """Probability of a change in one interval of lead time given none before, as the mean of some learners, and the name of the mixture."""
+class Learnt:
+    """Sheets of a panel with, by interval of lead time, whether the price changed in it given not before (NaN: not known)."""
 
-    name: str
-    months: int
-    learners: list
+    seen: Panel
+    happened: tuple[np.ndarray, ...]
 
-    @classmethod
-    def fit(cls, seen: Panel, start: int, end: int) -> Hazard:
-        happened, rows, X = seen.happened(start, end), seen.rows, seen.features
-        known = ~np.isnan(happened)
+    def told(self, known_from: int, at: np.ndarray, interval: int) -> dict[str, np.ndarray]:
+        """By learner, the probability of a change in an interval for the rows `at`, learnt from what was known `known_from` months ago."""
+        rows, few, many = self.seen.rows, self.seen.columns(FEATURES), self.seen.columns(MORE_FEATURES)
         month = rows["month_no"].to_numpy()
-        if happened[known].sum() < FEWEST_EVENTS:
-            return cls("rate", end - start, [FeedRate(rows)])
-        best = "rate_logistic"
-        late = known & (month < end + VALIDATION_MONTHS)
-        first = end + VALIDATION_MONTHS - 1  # the earliest origin among those
-        early = known & (month >= first + end)  # their outcomes were known by then
-        if min(happened[early].sum(), happened[late].sum()) >= FEWEST_EVENTS / 2:
-            then = rows[month >= first].assign(will_change=lambda r: r["will_change"].where(r["month_no"] > first))
-            told = {"rate": FeedRate(then).predict(rows[late], end - start)}
-            told |= {name: _learner(name).fit(X[early], happened[early]).predict_proba(X[late])[:, 1] for name in ("logistic", "boosting")}
-            loss = {name: log_loss(np.mean([told[part] for part in parts], axis=0), happened[late]).mean() for name, parts in MIXTURES.items()}
-            best = min(loss, key=loss.__getitem__)
-            if loss[best] > (1 - NEEDED_GAIN) * loss["rate"]:
-                best = "rate"
-        fitted = [FeedRate(rows) if part == "rate" else _learner(part).fit(X[known], happened[known]) for part in MIXTURES[best]]
-        return cls(best, end - start, fitted)
+        rate = FeedRate(rows.assign(will_change=rows["will_change"].where(month > known_from))[month >= known_from])
+        base = rate.predict(rows, 1)
+        found = {"rate": 1 - (1 - base[at]) ** MONTHS[interval]}
+        fit = [np.flatnonzero(~np.isnan(y) & (month >= known_from + end)) for y, (_, end) in zip(self.happened, INTERVALS, strict=True)]
+        every, which = np.concatenate(fit), np.repeat(np.arange(len(fit)), [len(part) for part in fit])
+        outcome = np.concatenate([one[part] for one, part in zip(self.happened, fit, strict=True)])
+        if outcome.sum() < FEWEST_EVENTS:
+            return found
+        ridge = Ridge.fit(few[every], which, 1 - (1 - base[every]) ** MONTHS[which], outcome, np.ones(len(every)))
+        found["ridge"] = ridge.predict(few[at], interval, found["rate"])
+        own, y = fit[interval], self.happened[interval]
+        if y[own].sum() >= FEWEST_EVENTS:
+            weight = 0.5 ** ((month[own] - known_from) / HALF_WEIGHT_MONTHS)
+            logistic = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
+            found["logistic"] = logistic.fit(few[own], y[own], logisticregression__sample_weight=weight).predict_proba(few[at])[:, 1]
+            trees = HistGradientBoostingClassifier(
+                learning_rate=0.05, max_iter=60, max_leaf_nodes=4, min_samples_leaf=60, l2_regularization=20, early_stopping=False, random_state=0)
+            found["trees"] = trees.fit(many[own], y[own], sample_weight=weight).predict_proba(many[at])[:, 1]
+        found["mean"] = np.mean([p for name, p in found.items() if name != "rate"], axis=0)
+        return found
 
-    def predict(self, at: Panel) -> np.ndarray:
-        parts = [one.predict(at.rows, self.months) if isinstance(one, FeedRate) else one.predict_proba(at.features)[:, 1] for one in self.learners]
-        return np.mean(parts, axis=0)
+    def chosen(self, interval: int) -> str:
+        """`rate` where it gave the latest outcomes a smaller log-loss than the `mean` learnt from what was known before them all; else `mean`."""
+        end, month, y = INTERVALS[interval][1], self.seen.rows["month_no"].to_numpy(), self.happened[interval]
+        late = np.flatnonzero(~np.isnan(y) & (month < end + VALIDATION_MONTHS))
+        told = self.told(end + VALIDATION_MONTHS - 1, late, interval)
+        if len(told) == 1 or y[late].sum() < FEWEST_EVENTS / 2:
+            return "mean"
+        return min(("mean", "rate"), key=lambda name: log_loss(told[name], y[late]).mean())
+
+
+def hazards(seen: Panel) -> tuple[list[str], np.ndarray]:
+    """(what gave it, (n, 4) probability of a change given none before) by interval, for the sheets listed at the origin."""
+    with threadpool_limits(1):  # the models are small; threads would wait for each other
+        learnt = Learnt(seen, tuple(seen.happened(*interval) for interval in INTERVALS))
+        now = np.flatnonzero(seen.rows["month_no"].to_numpy() == 0)
+        names, found = [], []
+        for interval in range(len(INTERVALS)):
+            told, name = learnt.told(0, now, interval), learnt.chosen(interval)
+            name = name if name in told else "rate"  # too few changes to learn anything
+            names.append(name)
+            found.append(told[name])
+        return names, np.stack(found, axis=1)
 
 
 def forecast(past: duckdb.DuckDBPyConnection, origin: datetime) -> pd.DataFrame:
@@ -156,24 +215,22 @@ def forecast(past: duckdb.DuckDBPyConnection, origin: datetime) -> pd.DataFrame:
     One row a listed model and horizon. `constant_probability_share` is the baseline: one rate of change for all models ever seen.
     """
     seen = panel(past, origin)
-    now = Panel(seen.rows[seen.rows["month_no"] == 0].reset_index(drop=True), seen.features[seen.rows["month_no"] == 0])
-    if now.rows.empty:
+    now = seen.rows[seen.rows["month_no"] == 0].reset_index(drop=True)
+    if now.empty:
         return pd.DataFrame()
     told = seen.rows["will_change"].dropna().to_numpy()
     constant = _monthly(told, 1)
     announced = _announced(past, origin)
     sizes = _sizes(seen.rows)
     kept = ["feed", "feed_model", "provider_name", "model_name", "input_usd_per_mtok", "output_usd_per_mtok"]
-    stays, parts, names = np.ones(len(now.rows)), [], []
+    stays, parts = np.ones(len(now)), []
     rate = FeedRate(seen.rows)
-    for start, end in INTERVALS:
-        with threadpool_limits(1):  # the models are small; threads would wait for each other
-            hazard = Hazard.fit(seen, start, end)
-        names.append(hazard.name)
-        stays = stays * (1 - hazard.predict(now))
-        part = now.rows[kept].assign(
-            origin_at=origin, horizon_months=end, change_probability_share=1 - stays, feed_probability_share=rate.predict(now.rows, end),
-            constant_probability_share=1 - (1 - constant) ** end, learner="+".join(dict.fromkeys(names)),
+    names, chances = hazards(seen)
+    for n, end in enumerate(HORIZONS):
+        stays = stays * (1 - chances[:, n])
+        part = now[kept].assign(
+            origin_at=origin, horizon_months=end, change_probability_share=1 - stays, feed_probability_share=rate.predict(now, end),
+            constant_probability_share=1 - (1 - constant) ** end, learner="+".join(dict.fromkeys(names[: n + 1])),
         ).merge(sizes, on="feed", how="left")
         until = pd.Timestamp(origin) + pd.DateOffset(months=end)
         coming = announced[announced["valid_from"] <= until].sort_values("valid_from").groupby([*SHEET, "token_class"], as_index=False).last()
@@ -216,12 +273,12 @@ def _sizes(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def origins(con: duckdb.DuckDBPyConnection, months: int) -> list[datetime]:
-    """Up to `months` monthly origins before the last snapshot, the oldest first; none with less than half a year of history."""
+    """Up to `months` monthly origins before the last snapshot, the oldest first; none with less than half a year of history, or a third of all there is."""
     first, last = con.execute("select min(quoted_at), max(quoted_at) from core.price_quote").fetchall()[0]
     if first is None:
         return []
     found = [(pd.Timestamp(last) - pd.DateOffset(months=n)).to_pydatetime() for n in range(1, months + 1)]
-    return sorted(o for o in found if o >= pd.Timestamp(first) + pd.DateOffset(months=6))
+    return sorted(o for o in found if o >= first + max(timedelta(days=30), min(timedelta(days=182), (last - first) / 3)))
 
 
 def backtest(con: duckdb.DuckDBPyConnection, months: int = 24) -> pd.DataFrame:
@@ -230,13 +287,16 @@ def backtest(con: duckdb.DuckDBPyConnection, months: int = 24) -> pd.DataFrame:
     Each origin sees the book as known then (`book_as_known`). Added columns: `has_changed` (any month-end from origin to horizon differs from
     the one before), `seen_usd_per_mtok` (blended), `naive_error` and `error` (absolute difference of logs).
     """
+    starts = origins(con, months)
+    if not starts:
+        return pd.DataFrame()
     last = con.execute("select max(quoted_at) from core.price_quote").fetchall()[0][0]
     with book_as_known(con, last) as book:
         final = panel(book, last)
     happened = {h: final.rows[SHEET].assign(month_no=final.rows["month_no"], has_changed=final.happened(0, h)) for h in HORIZONS}
     prices = final.rows.set_index([*SHEET, "month_no"])["log_price"]
     found = []
-    for origin in origins(con, months):
+    for origin in starts:
         month_no = (last.year - origin.year) * 12 + last.month - origin.month
         with book_as_known(con, origin) as past:
             told = forecast(past, origin)
@@ -275,3 +335,15 @@ def calibration(rows: pd.DataFrame, edges: tuple[float, ...] = (0, 0.005, 0.01, 
     band = pd.cut(rows["change_probability_share"], edges, include_lowest=True)
     grouped = rows.groupby(["horizon_months", band], observed=True)
     return grouped.agg(forecast_count=("has_changed", "size"), mean_probability_share=("change_probability_share", "mean"), changed_share=("has_changed", "mean")).reset_index()
+
+
+def record(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of forecasts.backtest from those of `backtest`: the shipped probability beside a constant hazard and one rate a list, by horizon."""
+    found = []
+    for _, row in scores(rows).iterrows():
+        for method, word in (("shipped", ""), ("constant", "constant_"), ("rate", "feed_")):
+            found.append({
+                "level": "price_change", "method": method, "first_step": int(row["horizon_months"]), "last_step": int(row["horizon_months"]), "origin_count": int(row["origin_count"]),
+                "series_count": rows.loc[rows["horizon_months"] == row["horizon_months"], SHEET].drop_duplicates().shape[0], "forecast_count": int(row["forecast_count"]),
+                "exact_hit_share": row["exact_hit_share"] if method == "shipped" else None, "log_loss": row[f"{word}log_loss"], "brier": row[f"{word}brier"]})
+    return pd.DataFrame(found)

@@ -23,9 +23,15 @@ QUANTILES = (0.025, 0.05, 0.1, 0.5, 0.9, 0.95, 0.975)
 LEADS = (1, 7, 28, 91, 182, 366)
 """Last steps of the bands of lead time in which errors are pooled."""
 NEEDED_GAIN = 0.02
-PACE = 0.2
+PACE = 0.5
 """How far a level moves on all that was missed or covered at one origin (Gibbs & Candès' gamma)."""
 FEWEST_ERRORS = 40
+FEWEST_PERIODS = 4
+"""With fewer that do not overlap, the width of a band of lead times is not believed where it is the smaller one."""
+POOLED_ERRORS = 100.0
+"""The errors of all series count as much as so many of a series' own."""
+PARTS = 199
+"""Quantiles that stand for the errors of all series."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,8 @@ class Told:
     scale: np.ndarray
 
 
-def run(values: np.ndarray, origins: list[int], season: int, steps: int, first_shown: int = 0) -> Told:
-    """Forecast from each of the origins (columns of `values` that are seen), the oldest first; those before `first_shown` only warm up.
+def run(values: np.ndarray, origins: list[int], season: int, steps: int) -> Told:
+    """Forecast from each of the origins (columns of `values` that are seen), the oldest first.
 
     `values` is S×T, NaN where unknown or not yet begun. Targets beyond T are unknown, which is right for the last origin.
     """
@@ -51,8 +57,7 @@ def run(values: np.ndarray, origins: list[int], season: int, steps: int, first_s
     S = len(values)
     told = [methods.all_points(values[:, :o], season, steps) for o in at]
     candidates = {name: np.stack([one[name] for one in told]) for name in told[0]}
-    padded = np.hstack([values, np.full((S, steps), np.nan)])
-    seen = np.stack([padded[:, o:o + steps] for o in at])
+    seen = targets(values, at, steps)
     scale = np.stack([_scale(values[:, :o], season) for o in at])
     P = len(at)
     shipped = np.empty((P, S), dtype=object)
@@ -60,8 +65,8 @@ def run(values: np.ndarray, origins: list[int], season: int, steps: int, first_s
     for p in range(P):
         shipped[p], best_naive[p] = _chosen(candidates, seen, scale, at, p, steps)
     points, naive = _pick(candidates, shipped), _pick(candidates, best_naive)
-    quantiles = calibrate(points, seen, scale, at, steps, first_shown)
-    naive_quantiles = calibrate(naive, seen, scale, at, steps, first_shown)
+    quantiles = calibrate(points, seen, scale, at, steps)
+    naive_quantiles = calibrate(naive, seen, scale, at, steps)
     return Told(at, candidates, shipped, points, best_naive, quantiles, naive_quantiles, scale)
 
 
@@ -118,18 +123,47 @@ def _chosen(candidates: dict[str, np.ndarray], seen: np.ndarray, scale: np.ndarr
     return np.where(ships, labels[best], labels[best_naive]), labels[best_naive]
 
 
+def targets(values: np.ndarray, at: np.ndarray, steps: int) -> np.ndarray:
+    """P×S×H values that came after each origin; NaN beyond the last."""
+    padded = np.hstack([values, np.full((len(values), steps), np.nan)])
+    return np.stack([padded[:, o:o + steps] for o in at])
+
+
+def reconcile(parts: np.ndarray, total: np.ndarray, values: np.ndarray, summed: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(P×S×H parts, (P,) whether they were moved) so that they meet a forecast of their total half way, as errors so far would have it.
+
+    MinT with a diagonal covariance (Wickramasuriya, Athanasopoulos & Hyndman 2019), which for one level is closed: each part takes
+    its own error variance over that of all parts and the total of what is missing. Done at an origin only where it made the sum 2 % better at
+    the earlier ones; else the parts stay as they are. Nothing falls below zero.
+    """
+    P, _, H = parts.shape
+    seen, whole = targets(values, at, H), targets(summed[None, :], at, H)[:, 0]
+    moved, chosen = np.empty_like(parts), np.zeros(P, dtype=bool)
+    for p in range(P):
+        done = _resolved(at, p, H)
+        error = np.where(done[:, None, :], np.nan_to_num(seen[:p] - parts[:p]), 0)
+        own = (error**2).sum(axis=(0, 2))
+        of_total = np.where(done, np.nan_to_num(whole[:p] - total[:p]), 0)
+        share = own / max((of_total**2).sum() + own.sum(), 1e-12)
+        moved[p] = np.maximum(parts[p] + share[:, None] * (total[p] - parts[p].sum(axis=0)), 0)
+        misses = [np.where(done, np.abs(np.nan_to_num(whole[:p] - one[:p].sum(axis=1))), 0).sum() for one in (parts, moved)]
+        chosen[p] = misses[1] < (1 - NEEDED_GAIN) * misses[0]
+    return np.where(chosen[:, None, None], moved, parts), chosen
+
+
 def bands(steps: int) -> list[tuple[int, int]]:
     """Bands of lead time as (first, end) columns of a forecast of that many steps."""
     edges = [0, *[lead for lead in LEADS if lead < steps], steps]
     return list(pairwise(edges))
 
 
-def calibrate(points: np.ndarray, seen: np.ndarray, scale: np.ndarray, at: np.ndarray, steps: int, first_shown: int = 0) -> np.ndarray:
-    """P×S×H×7 quantiles around points, from the errors of earlier origins that are known at each.
+def calibrate(points: np.ndarray, seen: np.ndarray, scale: np.ndarray, at: np.ndarray, steps: int) -> np.ndarray:
+    """P×S×H×7 quantiles around points, from the errors of earlier origins that are known at each, by band of lead time.
 
-    Errors are in units of the series' scale and of how far its own errors run above all series' (drawn to 1 as by 30 errors), pooled by band
-    of lead time. Each level moves with the share missed so far. A band with too few errors takes those of all
-    bands; one with none those of the band before, wider by the root of the lead; without any, intervals are 2.5 units either way.
+    A series' errors, in units of its scale, are drawn from its own record and that of all series (stretched to how far its own run), the latter
+    counting as much as `POOLED_ERRORS` own ones: busy series keep their own shape, sparse ones theirs, new ones have that of the others. Each level
+    moves with the share missed at every earlier origin. A band with too few errors takes those of all bands; one with none
+    those of the band before, wider by the root of the lead, and one that has seen fewer than four periods of its length is no narrower than that; without any, intervals are 2.5 units either way.
     """
     P, S, H = points.shape
     error = (seen - points) / scale[:, :, None]
@@ -142,18 +176,18 @@ def calibrate(points: np.ndarray, seen: np.ndarray, scale: np.ndarray, at: np.nd
         before: tuple[np.ndarray, np.ndarray] | None = None
         for band, (first, end) in enumerate(parts):
             # What has become known since the origin before moves the levels.
-            for q in range(first_shown, p):
+            for q in range(p):
                 if (q, band) not in done_misses and resolved[q, first:end].all():
                     done_misses.add((q, band))
                     _move(alpha, band, seen[q, :, first:end], found[q, :, first:end])
             known = resolved[:, None, first:end] & ~np.isnan(error[:p, :, first:end])
-            past = np.where(known, error[:p, :, first:end], np.nan)
-            size = np.where(known, np.abs(past), 0)
-            count = known.sum(axis=(0, 2))
-            pooled = size.sum() / max(1, known.sum())
-            factor = (size.sum(axis=(0, 2)) / max(pooled, 1e-12) + 30) / (count + 30) if pooled > 0 else np.ones(S)
-            errors = (past / factor[None, :, None])[known]
+            own = np.where(known, error[:p, :, first:end], np.nan).transpose(1, 0, 2).reshape(S, -1)
+            size, count = np.nansum(np.abs(own), axis=1), (~np.isnan(own)).sum(axis=1)
+            pooled = size.sum() / max(1, count.sum())
+            factor = (size / max(pooled, 1e-12) + 30) / (count + 30) if pooled > 0 else np.ones(S)
+            errors = (own / factor[:, None])[~np.isnan(own)]
             if len(errors) < FEWEST_ERRORS:
+                own = np.full((S, 0), np.nan)
                 every = error[:p][np.broadcast_to(resolved[:, None, :], error[:p].shape) & ~np.isnan(error[:p])]
                 if len(every) >= FEWEST_ERRORS and (before is None or resolved[:, first:end].any()):
                     errors, factor = every, np.ones(S)
@@ -161,15 +195,35 @@ def calibrate(points: np.ndarray, seen: np.ndarray, scale: np.ndarray, at: np.nd
                     errors, factor = np.linspace(-2.5, 2.5, 101), np.ones(S)
                 else:
                     errors, factor = before[0] * np.sqrt((first + end) / (parts[band - 1][0] + parts[band - 1][1])), before[1]
+            elif before is not None:
+                # Few periods of this length have been seen, however many errors: then it is no narrower than what the band before makes likely.
+                told = at[:p][resolved[:, first:end].any(axis=1)]
+                if 1 + (told[-1] - told[0]) / (end - first) < FEWEST_PERIODS:
+                    likely = np.sqrt((first + end) / (parts[band - 1][0] + parts[band - 1][1])) * np.ptp(np.quantile(before[0], [0.05, 0.95]))
+                    wider = max(1.0, likely / max(np.ptp(np.quantile(errors, [0.05, 0.95])), 1e-12)) if likely > 0 else 1.0
+                    own, errors = own * wider, errors * wider
             before = errors, factor
-            edges = np.empty(len(QUANTILES))
-            edges[3] = np.quantile(errors, 0.5)
+            levels = np.empty(len(QUANTILES))
+            levels[3] = 0.5
             for n, level in enumerate(reversed(LEVELS)):  # 95, 90, 80: from the outside in
                 a = min(0.6, max(0.002, alpha[band, level])) / 2
-                edges[n], edges[-1 - n] = np.quantile(errors, [a, 1 - a])
-            edges = np.sort(edges)
-            found[p, :, first:end] = points[p, :, first:end, None] + (scale[p] * factor)[:, None, None] * edges
+                levels[n], levels[-1 - n] = a, 1 - a
+            edges = _mixed(own, errors, factor, np.sort(levels))
+            found[p, :, first:end] = points[p, :, first:end, None] + scale[p][:, None, None] * edges[:, None, :]
     return np.maximum(found, 0)
+
+
+def _mixed(own: np.ndarray, errors: np.ndarray, factor: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """(S, levels) quantiles of each row of own errors (NaN: none) together with the pooled ones times its factor."""
+    grid = np.quantile(errors, (np.arange(PARTS) + 0.5) / PARTS)
+    count = (~np.isnan(own)).sum(axis=1)
+    values = np.hstack([own, factor[:, None] * grid])
+    weights = np.hstack([np.where(np.isnan(own), 0, 1 / (count[:, None] + POOLED_ERRORS)), np.repeat((POOLED_ERRORS / (count + POOLED_ERRORS) / PARTS)[:, None], PARTS, axis=1)])
+    order = np.argsort(values, axis=1)  # NaN last, without weight
+    values, weights = np.take_along_axis(values, order, axis=1), np.take_along_axis(weights, order, axis=1)
+    reached = np.cumsum(weights, axis=1)
+    places = (reached[:, :, None] < levels - 1e-12).sum(axis=1)
+    return np.take_along_axis(values, np.minimum(places, values.shape[1] - 1 - np.isnan(values).sum(axis=1)[:, None]), axis=1)
 
 
 def _move(alpha: dict[tuple[int, float], float], band: int, seen: np.ndarray, quantiles: np.ndarray) -> None:
@@ -207,9 +261,8 @@ def scored(told: Told, values: np.ndarray, season: int, first_shown: int) -> lis
     sCRPS is a series' mean CRPS over its mean absolute value, the median over series; MASE and RMSSE are in units of the scale, at least a
     tenth of the series' mean; bias is the mean error over the mean value; coverage and width (in units of the mean value) are of what shipped and of the better naive.
     """
-    P, S, H = told.points.shape
-    padded = np.hstack([values, np.full((S, H), np.nan)])
-    seen = np.stack([padded[:, o:o + H] for o in told.origins])
+    P, _, H = told.points.shape
+    seen = targets(values, told.origins, H)
     shown = slice(first_shown, P)
     found: list[dict[str, object]] = []
     for first, end in [*bands(H), (0, H)]:

@@ -1,14 +1,14 @@
 """What will inference cost? Daily list cost of every tenant, workload and model, forecast together and added up.
 
-The parts are forecast by `pipelines.forecast.rolling`; the total is their exact sum (bottom-up), and its intervals come from what the same sum
-missed at earlier origins, as errors of parts that move together do not cancel. A day on which nobody called at all is a gap of the
+The parts are forecast by `pipelines.forecast.rolling`, and so is their total, from its own history; where that helped at earlier origins the parts
+are moved to meet it (`rolling.reconcile`). The total that is given is the exact sum of the parts. Its quantiles are no sum of theirs: they come
+from what the same sum missed at earlier origins, as errors of parts neither cancel nor all add up. A day on which nobody called at all is a gap of the
 logs and unknown; a day on which only this part did not call is a zero.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 import duckdb
@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from pipelines.errors import NotConfigured, StopTheLine
-from pipelines.forecast import rolling
+from pipelines.errors import StopTheLine
+from pipelines.forecast import rolling, scenario
 
-KEY = ["tenant", "workload", "provider_name", "model_name"]
+KEY = scenario.KEY
 SEASON, STRIDE, ORIGINS = 7, 7, 24
 QUANTILE_COLUMNS = [f"forecast_q{text}_usd" for text in ("025", "05", "10", "50", "90", "95", "975")]
 
@@ -67,20 +67,28 @@ class Forecast:
     total_values: np.ndarray
     first_shown: int
     days: int
+    total_method: str
 
-    def rows(self, changes: list[Change] | None = None) -> pd.DataFrame:
-        """Rows of forecasts.spend; the total's point is left for the sum. `changes` are what-ifs, applied to points and quantiles alike."""
-        S, origin = len(self.series.keys), self.series.end
-        times = np.prod([c.times(self.series.keys) for c in changes or []], axis=0) if changes else np.ones(S)
-        days = [origin + timedelta(days=n) for n in range(self.days)]
-        points, quantiles = self.told.points[-1] * times[:, None], self.told.quantiles[-1] * times[:, None, None]
+    def rows(self, answer: scenario.Answer | None = None) -> pd.DataFrame:
+        """Rows of forecasts.spend; the total's point is left for the sum.
+
+        With a scenario's answer, points and quantiles of parts are those before times its ratios (where calls migrate, quantiles add up, which is
+        wider than need be), and the quantiles of the total go with its points.
+        """
+        origin, keys = self.series.end, self.series.keys
+        points, quantiles = self.told.points[-1], self.told.quantiles[-1]
+        before = points.sum(axis=0)
         method, naive = self.told.shipped[-1], self.told.shipped[-1] == self.told.best_naive[-1]
-        parts = self.series.keys.loc[self.series.keys.index.repeat(self.days)].reset_index(drop=True).assign(
-            level="part", usage_day=days * S, forecast_usd=np.round(points, 12).ravel(), method=method.repeat(self.days), is_naive=naive.repeat(self.days))
+        if answer is not None:
+            points, quantiles = answer.ratio @ points, np.tensordot(answer.ratio, quantiles, axes=1)
+            added = len(answer.keys) - len(keys)
+            keys, method, naive = answer.keys, np.concatenate([method, np.full(added, "scenario")]), np.concatenate([naive, np.zeros(added, dtype=bool)])
+        days = [origin + timedelta(days=n) for n in range(self.days)]
+        parts = keys.loc[keys.index.repeat(self.days)].reset_index(drop=True).assign(
+            level="part", usage_day=days * len(keys), forecast_usd=np.round(points, 12).ravel(), method=method.repeat(self.days), is_naive=naive.repeat(self.days))
         parts[QUANTILE_COLUMNS] = quantiles.reshape(-1, len(QUANTILE_COLUMNS))
-        before = self.total.points[-1, 0]
         ratio = np.where(before > 0, points.sum(axis=0) / np.where(before > 0, before, 1), 1)
-        total = pd.DataFrame({"level": "total", "usage_day": days, "forecast_usd": None, "method": "sum", "is_naive": bool(naive.all())})
+        total = pd.DataFrame({"level": "total", "usage_day": days, "forecast_usd": None, "method": self.total_method, "is_naive": bool(naive.all())})
         total[QUANTILE_COLUMNS] = self.total.quantiles[-1, 0] * ratio[:, None]
         return pd.concat([parts, total], ignore_index=True).assign(origin_at=datetime.combine(origin, datetime.min.time()))
 
@@ -131,35 +139,6 @@ class Budget:
         return f"budget ${self.budget_usd:,.2f} until {self.until_day}: ${self.spent_usd:,.2f} spent, ${self.expected_usd:,.2f} expected; probability of exceeding it {chance}; {when}"
 
 
-@dataclass(frozen=True)
-class Change:
-    """A what-if: a factor on the cost of all parts with a name."""
-
-    what: str
-    name: str
-    factor: float
-
-    def times(self, keys: pd.DataFrame) -> np.ndarray:
-        """(S,) the factor of each part. Raises `NotConfigured` where no part has the name."""
-        columns = ["provider_name", "model_name"] if self.what == "price" else KEY
-        hit = np.ones(len(keys), dtype=bool) if self.name == "*" else (keys[columns] == self.name).any(axis=1).to_numpy()
-        if not hit.any():
-            names = sorted({n for c in columns for n in keys[c].dropna()})
-            raise NotConfigured(f"--what-if {self.what}({self.name}): nothing has that name; there are: {', '.join(names)}")
-        return np.where(hit, self.factor, 1.0)
-
-
-def what_if(text: str) -> Change:
-    """`price(anthropic) * 0.5` (provider or model) or `volume(chat) * 1.2` (tenant, workload, provider or model); `*` means all.
-
-    A change of price leaves volumes as they are. Raises `NotConfigured` for anything else.
-    """
-    match = re.fullmatch(r"\s*(price|volume)\(\s*([^()]+?)\s*\)\s*\*\s*(\d+(?:\.\d+)?)\s*", text)
-    if not match:
-        raise NotConfigured(f"--what-if {text!r} is not understood; write 'price(anthropic) * 0.5' or 'volume(chat) * 1.2'")
-    return Change(match[1], match[2], float(match[3]))
-
-
 def forecast(series: Series, days: int = 91) -> Forecast:
     """Forecast every part and the total, from the end of the series; earlier weeks are the origins that decide and calibrate.
 
@@ -168,13 +147,15 @@ def forecast(series: Series, days: int = 91) -> Forecast:
     T = series.values.shape[1]
     origins = [o for o in range(T - ORIGINS * STRIDE, T, STRIDE) if o >= 2 * SEASON] + [T]
     first_shown = max(0, len(origins) - 1 - 12)
-    told = rolling.run(series.values, origins, SEASON, days, first_shown)
+    told = rolling.run(series.values, origins, SEASON, days)
     known = ~np.isnan(series.values).all(axis=0)
     values = np.where(known, np.nansum(series.values, axis=0), np.nan)[None, :]
-    total = rolling.run(values, origins, SEASON, days, first_shown)
-    points = np.nansum(told.points, axis=1)[:, None, :]
-    padded = np.hstack([values, np.full((1, days), np.nan)])
-    seen = np.stack([padded[:, o:o + days] for o in origins])
-    quantiles = rolling.calibrate(points, seen, total.scale, np.asarray(origins), days, first_shown)
-    total = rolling.Told(total.origins, total.candidates, total.shipped, points, total.best_naive, quantiles, total.naive_quantiles, total.scale)
-    return Forecast(series, told, total, values, first_shown, days)
+    total = rolling.run(values, origins, SEASON, days)
+    at = np.asarray(origins)
+    points, reconciled = rolling.reconcile(told.points, total.points[:, 0], series.values, values[0], at)
+    if reconciled.any():
+        told = replace(told, points=points, quantiles=rolling.calibrate(points, rolling.targets(series.values, at, days), told.scale, at, days))
+    points = points.sum(axis=1)[:, None, :]
+    quantiles = rolling.calibrate(points, rolling.targets(values, at, days), total.scale, at, days)
+    total = replace(total, points=points, quantiles=quantiles)
+    return Forecast(series, told, total, values, first_shown, days, "sum, reconciled" if reconciled[-1] else "sum")

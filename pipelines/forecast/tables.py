@@ -13,10 +13,10 @@ from pipelines import gate
 from pipelines.contracts import contract
 from pipelines.engine import connect, parquet_list, write
 from pipelines.errors import NotConfigured
-from pipelines.forecast import capability, price, spend
+from pipelines.forecast import capability, price, scenario, spend
 from pipelines.forecast.as_known import book_as_known
 from pipelines.lake import Lake, Snapshot, storage
-from pipelines.settings import Settings
+from pipelines.settings import ROOT, Settings
 
 
 @storage("forecast price")
@@ -41,8 +41,9 @@ def forecast_capability(settings: Settings, origin: datetime | None = None) -> p
     with connect(settings) as con:
         origin = _quotes(lake, con, origin)
         lake.attach(con, "core.capability")
+        _, widths = capability.backtest(con, until=origin)
         with book_as_known(con, origin) as past:
-            rows = capability.forecast(capability.history(past, origin), origin)
+            rows = capability.forecast(capability.history(past, origin), origin, widths)
     if not rows.empty:
         _replace(settings, lake, "forecasts.capability_price", rows, origin)
     return rows
@@ -59,10 +60,67 @@ def forecast_spend(settings: Settings, until: date | None = None, days: int = 91
         found = spend.forecast(spend.read(con, until), days)
     origin = datetime.combine(found.series.end, datetime.min.time())
     _replace(settings, lake, "forecasts.spend", found.rows(), origin)
+    explain_misses(settings)
     record = found.record()
     if not record.empty:
         _replace(settings, lake, "forecasts.backtest", record, origin)
     return found
+
+
+@storage("forecast misses")
+def explain_misses(settings: Settings) -> pd.DataFrame:
+    """Fill forecasts.miss for the last forecast of spend of which a day has come, and return its rows; none where there is no such forecast."""
+    lake = Lake(settings)
+    if not lake.exists("forecasts.spend") or not lake.exists("marts.usage_daily"):
+        raise NotConfigured("there is no forecast to look back on; flywheel forecast spend makes one")
+    with connect(settings) as con:
+        for name in ("forecasts.spend", "marts.usage_daily"):
+            lake.attach(con, name)
+        came = con.execute("select max(usage_day) + 1 from marts.usage_daily where list_cost_usd is not null").fetchall()[0][0]
+        origin = con.execute("select max(origin_at) from forecasts.spend where cast(origin_at as date) < $1 and usage_day < $1", [came]).fetchall()[0][0]
+        if origin is None:
+            return pd.DataFrame()
+        until = con.execute("select max(usage_day) + 1 from forecasts.spend where origin_at = $1", [origin]).fetchall()[0][0]
+        rows = con.sql((ROOT / "warehouse/forecasts/miss_effects.sql").read_text(), params={"origin_at": origin, "to_day": min(came, until)}).to_arrow_table()
+    _replace(settings, lake, "forecasts.miss", rows, origin)
+    return rows.to_pandas()
+
+
+@storage("forecast accuracy")
+def record_of_prices(settings: Settings) -> None:
+    """Add to forecasts.backtest how forecasts of list prices and of capability did at the monthly origins before the last price list."""
+    lake = Lake(settings)
+    if not lake.exists("core.price_quote"):
+        return
+    with connect(settings) as con:
+        last = _quotes(lake, con, None)
+        records = [price.record(rows)] if len(rows := price.backtest(con)) else []
+        if lake.exists("core.capability"):
+            lake.attach(con, "core.capability")
+            records += [capability.record(rows)] if len(rows := capability.backtest(con)[0]) else []
+    if records:
+        _replace(settings, lake, "forecasts.backtest", pd.concat(records, ignore_index=True).assign(origin_at=last), last)
+
+
+def backtest_record(settings: Settings) -> pd.DataFrame:
+    """All of forecasts.backtest. Raises `NotConfigured` where nothing has been forecast yet."""
+    lake = Lake(settings)
+    if not lake.exists("forecasts.backtest"):
+        raise NotConfigured("no forecast has a record yet; flywheel forecast spend makes one")
+    with connect(settings) as con:
+        lake.attach(con, "forecasts.backtest")
+        return con.execute("select * from forecasts.backtest order by all").df()
+
+
+@storage("forecast scenario")
+def what_if(settings: Settings, found: spend.Forecast, text: str) -> scenario.Answer:
+    """What a scenario makes of a forecast of spend; nothing is stored."""
+    steps, lake = scenario.read(text), Lake(settings)
+    with connect(settings) as con:
+        for name in ("marts.usage_daily", "core.price", "marts.demand_elasticity"):
+            if lake.exists(name):
+                lake.attach(con, name)
+        return scenario.apply(steps, scenario.use(con, found.series.keys, found.series.end))
 
 
 def _quotes(lake: Lake, con: duckdb.DuckDBPyConnection, origin: datetime | None) -> datetime:
@@ -73,22 +131,24 @@ def _quotes(lake: Lake, con: duckdb.DuckDBPyConnection, origin: datetime | None)
     return origin or last
 
 
-def _replace(settings: Settings, lake: Lake, name: str, rows: pd.DataFrame, origin: datetime) -> None:
+def _replace(settings: Settings, lake: Lake, name: str, rows: pd.DataFrame | pa.Table, origin: datetime) -> None:
     """Put a forecast in place of the one of the same origin; what breaks a promise is not committed."""
     promised = contract(name)
-    given = [column for column in promised.names if column in rows.columns]
+    fresh = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, preserve_index=False)
+    given = [column for column in promised.names if column in fresh.column_names]
 
     def attempt(seen: Snapshot) -> None:
         path = settings.scratch / f"{uuid.uuid4().hex}.parquet"
         with connect(settings) as con:
-            con.register("fresh", pa.Table.from_pandas(rows[given], preserve_index=False))
+            con.register("fresh", fresh.select(given))
             typed = ", ".join(promised.typed(given))
             select = f"select {typed} from fresh"
             if name == "forecasts.spend":
                 # The whole is the exact sum of its parts.
                 select = f"""select * replace (coalesce(forecast_usd, sum(forecast_usd) over (partition by usage_day)) as forecast_usd) from ({select})"""
+            levels = ", ".join(f"'{level}'" for level in sorted(set(rows["level"]))) if name == "forecasts.backtest" else ""
             if seen.files:
-                select += f" union all by name select * from {parquet_list(e.path for e in seen.files)} where origin_at <> timestamp '{origin}'"
+                select += f" union all by name select * from {parquet_list(e.path for e in seen.files)} where origin_at <> timestamp '{origin}'" + (f" or not (level in ({levels}))" if levels else "")
             write(con, path, f"select * from ({select}) order by all")
         gate.audit(settings, promised, [str(path)], batch=f"{origin}")
         lake.commit(seen, [lake.upload(path, name)], seen.files)

@@ -14,12 +14,14 @@ import io
 import sys
 import tarfile
 import time
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import zstandard
 
-from pipelines.forecast import rolling
+from pipelines.forecast import rolling, spend
 from tests.benchmarks.price_history import SHARED
 
 
@@ -67,7 +69,7 @@ def measure(name: str, values: np.ndarray, season: int, steps: int, stride: int,
     origins = [o for o in range(last - (shown + warm - 1) * stride, last + 1, stride) if o > 2 * season]
     first_shown = len(origins) - shown
     start = time.perf_counter()
-    told = rolling.run(values, origins, season, steps, first_shown)
+    told = rolling.run(values, origins, season, steps)
     rows = rolling.scored(told, values, season, first_shown)
     seconds = time.perf_counter() - start
     print(f"\n{name}: {len(values):,} series × {shown} origins (and {first_shown} to warm up), {steps} steps ahead: {seconds:.0f} s")
@@ -87,12 +89,41 @@ def measure(name: str, values: np.ndarray, season: int, steps: int, stride: int,
     return gain > 0 and 0.88 <= covered <= 0.92
 
 
+def budgets(values: np.ndarray, seed: int = 0) -> None:
+    """Print how often a month's budget was exceeded beside the probability given, and how far off the day expected was; each series is a company."""
+    rng, ahead = np.random.default_rng(seed), 28
+    T = values.shape[1] - ahead
+    values = values[~np.isnan(values[:, T - 180:]).any(axis=1) & (np.nansum(values[:, T - 60:T], axis=1) > 0)]
+    end = date(2026, 2, 1)  # a month of 28 days
+    told = rolling.run(values[:, :T], list(range(T - 23 * 7, T + 1, 7)), 7, ahead)
+    keys = pd.DataFrame({"tenant": ["t"], "workload": ["w"], "provider_name": ["p"], "model_name": ["m"]})
+    rows = []
+    for s in range(len(values)):
+        at = slice(s, s + 1)
+        one = rolling.Told(told.origins, {}, told.shipped[:, at], told.points[:, at], told.best_naive[:, at], told.quantiles[:, at], told.naive_quantiles[:, at], told.scale[:, at])
+        found = spend.Forecast(spend.Series(keys, values[at, :T], end - timedelta(days=T)), one, one, values[at, :T], 11, ahead, "sum")
+        usd = float(told.points[-1, s].sum() * rng.uniform(0.7, 1.4))
+        came = np.cumsum(values[s, T:])
+        if usd > 0 and (budget := found.budget(usd)).probability_share is not None:
+            day = int((came > usd).argmax()) if came[-1] > usd else None
+            off = (budget.passed_day - end).days - day if budget.passed_day and day is not None else None
+            rows.append((budget.probability_share, came[-1] > usd, off))
+    chance, passed, off = np.array([r[0] for r in rows]), np.array([r[1] for r in rows]), np.array([r[2] for r in rows if r[2] is not None])
+    print(f"\nbudgets of {len(rows)} companies: Brier {np.mean((chance - passed) ** 2):.3f}, of the share that exceeded theirs {passed.mean() * (1 - passed.mean()):.3f}; "
+          f"day expected off by a median of {np.median(np.abs(off)):.0f} days, mean {off.mean():+.1f} (of {len(off)} passed and expected)")
+    for low, high in ((0, 0.1), (0.1, 0.3), (0.3, 0.7), (0.7, 0.9), (0.9, 1.01)):
+        band = (chance >= low) & (chance < high)
+        if band.any():
+            print(f"  probability {low:.0%} to {min(high, 1):.0%}: {band.sum():>4} companies, mean {chance[band].mean():.1%}, exceeded {passed[band].mean():.1%}")
+
+
 def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("folder", nargs="?", type=Path, default=SHARED / "traces/servegen")
     asked.add_argument("--series", type=int, default=1000)
     asked.add_argument("--seed", type=int, default=0)
     given = asked.parse_args()
+    budgets(simulated(min(given.series, 400), seed=given.seed + 1))
     good = measure("simulated", simulated(given.series, seed=given.seed), season=7, steps=28, stride=14)
     for archive in sorted(given.folder.glob("*.tar.zst")) if given.folder.is_dir() else []:
         good &= measure(f"ServeGen {archive.name.split('_')[0]}, by hour", servegen(archive), season=24, steps=24, stride=12, warm=10)

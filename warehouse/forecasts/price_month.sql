@@ -63,6 +63,9 @@ blended as (
         first_listed.first_at as first_listed_at,
         first_listed.first_at = feed_start.first_at as is_first_list,
         regexp_extract(model_name, '^[a-z-]+') as line_name,
+        regexp_extract(model_name, '^[a-z]+') as family_word,
+        -- anthropic/claude-3-haiku on an aggregator's list, bedrock/... on another: who makes or sells it
+        coalesce(nullif(regexp_extract(lower(feed_model), '^~?([^/]+)/', 1), ''), provider_name, '') as owner_name,
         model_family(model_name) as family_name
     from sheet
     join first_listed using (feed, feed_model)
@@ -83,33 +86,39 @@ moved as (
     left join blended as later
         on later.feed = now_seen.feed and later.feed_model = now_seen.feed_model and later.month_no = now_seen.month_no - 1
 ),
-rate as (
-    -- What the provider did so far, on the way to what its whole list did: 30 model-months count as much as its own.
+tally as (
+    -- Months seen and changes in them, up to and with the row's own month: of the sheet, its owner, its family on this list, its provider, the list.
     select
         *,
-        (provider_changes + 30 * (feed_changes + 1) / (feed_months + 60)) / (provider_months + 30) as provider_change_share,
-        (feed_changes + 1) / (feed_months + 60) as feed_change_share,
-        (feed_recent_changes + 2 * (feed_changes + 1) / (feed_months + 60) * 60) / (feed_recent_months + 120) as feed_recent_share
-    from (
-        select
-            feed, provider_name, month_no,
-            sum(changes) over own as provider_changes, sum(months) over own as provider_months,
-            sum(changes) over recent as recent_changes, sum(months) over recent as recent_months,
-            sum(feed_changes) over own as feed_changes, sum(feed_months) over own as feed_months,
-            sum(feed_changes) over recent as feed_recent_changes, sum(feed_months) over recent as feed_recent_months
-        from (
-            select
-                feed, provider_name, month_no,
-                count(*) filter (where has_changed) as changes, count(has_changed) as months,
-                sum(count(*) filter (where has_changed)) over (partition by feed, month_no) as feed_changes,
-                sum(count(has_changed)) over (partition by feed, month_no) as feed_months
-            from moved
-            group by feed, provider_name, month_no
-        ) as counted
-        window
-            own as (partition by feed, provider_name order by month_no desc rows between unbounded preceding and current row),
-            recent as (partition by feed, provider_name order by month_no desc rows between 2 preceding and current row)
-    ) as summed
+        sum(cast(has_changed as integer)) over sheet as own_changes, count(has_changed) over sheet as own_months,
+        sum(cast(has_changed as integer)) over owner as owner_changes, count(has_changed) over owner as owner_months,
+        sum(cast(has_changed as integer)) over family as family_changes, count(has_changed) over family as family_months,
+        sum(cast(has_changed as integer)) over provider as provider_changes, count(has_changed) over provider as provider_months,
+        sum(cast(has_changed as integer)) over provider_recent as recent_changes, count(has_changed) over provider_recent as recent_months,
+        sum(cast(has_changed as integer)) over list as feed_changes, count(has_changed) over list as feed_months,
+        sum(cast(has_changed as integer)) over list_recent as feed_recent_changes, count(has_changed) over list_recent as feed_recent_months
+    from moved
+    window
+        sheet as (partition by feed, feed_model order by month_no desc),
+        owner as (partition by feed, owner_name order by month_no desc),
+        family as (partition by feed, family_word order by month_no desc),
+        provider as (partition by feed, provider_name order by month_no desc),
+        provider_recent as (partition by feed, provider_name order by month_no desc range between 2 preceding and current row),
+        list as (partition by feed order by month_no desc),
+        list_recent as (partition by feed order by month_no desc range between 2 preceding and current row)
+),
+list_rate as (
+    select *, (coalesce(feed_changes, 0) + 1) / (feed_months + 60.0) as feed_change_share from tally
+),
+rate as (
+    -- Empirical Bayes: what a group did so far, on the way to what the larger group did (by 20 or 30 model-months, 6 for a single model).
+    select
+        *,
+        (coalesce(provider_changes, 0) + 30 * feed_change_share) / (provider_months + 30) as provider_change_share,
+        (coalesce(owner_changes, 0) + 20 * feed_change_share) / (owner_months + 20) as owner_change_share,
+        (coalesce(family_changes, 0) + 20 * feed_change_share) / (family_months + 20) as family_change_share,
+        (coalesce(feed_recent_changes, 0) + 120 * feed_change_share) / (feed_recent_months + 120) as feed_recent_share
+    from list_rate
 ),
 rival as (
     select
@@ -128,35 +137,51 @@ line as (
     select month_no, feed, provider_name, line_name, max(first_listed_at) as newest_at, min(log_price) as lowest_log_price
     from moved
     group by month_no, feed, provider_name, line_name
+),
+open_weights as (
+    -- A fact that holds for all time, once any list has told it.
+    select model_name, true as is_open
+    from core.price_quote
+    where is_open_weights or hugging_face_id is not null
+    group by model_name
 )
 select
-    moved.moment_at, moved.month_no, moved.feed, moved.feed_model, moved.provider_name, moved.provider_kind, moved.model_name, moved.mode,
-    moved.input_usd_per_mtok, moved.output_usd_per_mtok, moved.log_price, moved.log_ratio, moved.has_changed, moved.will_change,
-    ln(1 + date_diff('day', moved.first_listed_at, moved.moment_at)) as log_age_days,
-    ln(1 + greatest(0, date_diff('day', moved.since_at, moved.moment_at))) as log_unchanged_days,
-    cast(moved.since_at > moved.first_listed_at as integer) as has_ever_changed,
-    cast(moved.is_first_list as integer) as is_first_list,
-    cast(coalesce(moved.has_changed, false) as integer) as changed_last_month,
+    rate.moment_at, rate.month_no, rate.feed, rate.feed_model, rate.provider_name, rate.provider_kind, rate.model_name, rate.mode,
+    rate.input_usd_per_mtok, rate.output_usd_per_mtok, rate.log_price, rate.log_ratio, rate.has_changed, rate.will_change,
+    ln(1 + date_diff('day', rate.first_listed_at, rate.moment_at)) as log_age_days,
+    ln(1 + greatest(0, date_diff('day', rate.since_at, rate.moment_at))) as log_unchanged_days,
+    -- Prices settle in the first months, and then stay.
+    least(ln(30), ln(1 + date_diff('day', rate.first_listed_at, rate.moment_at))) as log_young_days,
+    greatest(0, ln(1 + date_diff('day', rate.first_listed_at, rate.moment_at)) - ln(120)) as log_old_days,
+    greatest(0, ln(1 + greatest(0, date_diff('day', rate.since_at, rate.moment_at))) - ln(120)) as log_settled_days,
+    cast(coalesce(rate.mode, 'chat') = 'chat' as integer) as is_chat,
+    cast(coalesce(open_weights.is_open, false) as integer) as is_open_weights,
+    cast(rate.since_at > rate.first_listed_at as integer) as has_ever_changed,
+    cast(rate.is_first_list as integer) as is_first_list,
+    cast(coalesce(rate.has_changed, false) as integer) as changed_last_month,
     ln(rate.provider_change_share) as log_provider_share,
-    ln((rate.recent_changes + 10 * rate.provider_change_share) / (rate.recent_months + 10)) as log_recent_share,
+    ln((coalesce(rate.recent_changes, 0) + 10 * rate.provider_change_share) / (rate.recent_months + 10)) as log_recent_share,
+    ln(rate.owner_change_share) as log_owner_share,
+    ln(rate.family_change_share) as log_family_share,
+    ln((coalesce(rate.own_changes, 0) + 6 * rate.owner_change_share) / (rate.own_months + 6)) as log_own_share,
     ln(rate.feed_change_share) as log_feed_share,
     ln(rate.feed_recent_share) as log_feed_recent_share,
-    least(5, moved.log_price - rival.lowest_log_price) as gap_to_cheapest,
-    moved.log_price - rival.median_log_price as gap_to_median,
-    abs(moved.log_price - family.median_log_price) as gap_to_family,
-    cast(rival.changed_count > coalesce(cast(moved.has_changed as integer), 0) as integer) as has_rival_changed,
-    cast(family.changed_count > coalesce(cast(moved.has_changed as integer), 0) as integer) as has_family_changed,
+    least(5, rate.log_price - rival.lowest_log_price) as gap_to_cheapest,
+    rate.log_price - rival.median_log_price as gap_to_median,
+    abs(rate.log_price - family.median_log_price) as gap_to_family,
+    cast(rival.changed_count > coalesce(cast(rate.has_changed as integer), 0) as integer) as has_rival_changed,
+    cast(family.changed_count > coalesce(cast(rate.has_changed as integer), 0) as integer) as has_family_changed,
     ln(rival.seller_count) as log_sellers,
-    cast(line.newest_at > moved.first_listed_at as integer) as has_newer_sibling,
-    ln(1 + date_diff('day', line.newest_at, moved.moment_at)) as log_newest_days,
-    cast(moved.deprecation_day is not null as integer) as has_deprecation_day,
-    coalesce(least(24, greatest(0, date_diff('day', cast(moved.moment_at as date), moved.deprecation_day) / 30.0)), 24) as months_to_deprecation
-from moved
+    cast(line.newest_at > rate.first_listed_at as integer) as has_newer_sibling,
+    ln(1 + date_diff('day', line.newest_at, rate.moment_at)) as log_newest_days,
+    cast(rate.deprecation_day is not null as integer) as has_deprecation_day,
+    coalesce(least(24, greatest(0, date_diff('day', cast(rate.moment_at as date), rate.deprecation_day) / 30.0)), 24) as months_to_deprecation
+from rate
 -- Outer joins, though all find their row: their order is kept, and any other is a hundred times slower.
-left join rate on rate.feed = moved.feed and rate.provider_name is not distinct from moved.provider_name and rate.month_no = moved.month_no
-left join rival on rival.month_no = moved.month_no and rival.model_name = moved.model_name
-left join family on family.month_no = moved.month_no and family.family_name = moved.family_name
+left join rival on rival.month_no = rate.month_no and rival.model_name = rate.model_name
+left join family on family.month_no = rate.month_no and family.family_name = rate.family_name
 left join line
-    on line.month_no = moved.month_no and line.feed = moved.feed and line.provider_name is not distinct from moved.provider_name
-    and line.line_name = moved.line_name
+    on line.month_no = rate.month_no and line.feed = rate.feed and line.provider_name is not distinct from rate.provider_name
+    and line.line_name = rate.line_name
+left join open_weights on open_weights.model_name = rate.model_name
 order by month_no desc, feed, feed_model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,8 @@ import pytest
 
 from pipelines.forecast import capability, price
 from pipelines.forecast.as_known import book_as_known
-from tests.support.pricebook import book, build
+from tests.benchmarks import forecast_price
+from tests.support.pricebook import book, build, rate
 
 ORIGIN = datetime(2025, 9, 15)
 
@@ -100,3 +101,69 @@ def test_capability_moves_like_its_past() -> None:
     now = rows["price_usd_per_mtok"].iloc[-1]
     assert found["price_q50_usd_per_mtok"].to_numpy() == pytest.approx(now * 0.5 ** found.index.to_numpy())
     assert found["yearly_factor"].to_numpy() == pytest.approx(np.full(4, 4096.0)) and found["half_life_days"].to_numpy() == pytest.approx(np.full(4, 365.25 / 12))
+
+
+@pytest.fixture
+def capable(tmp_path):
+    """Forecasts of capability at ORIGIN over a year and more of falling prices of two rated models."""
+    board = tmp_path / "board.csv"
+    board.write_text(",gpt-4,strong\n20240101,1186,1250\n20260101,1500,900\n")  # the later ratings are not known at the origin
+
+    def told(spoilt: bool = False, slip: bool = False) -> tuple[pd.DataFrame, dict]:
+        lines, rng = [], np.random.default_rng(0)
+        for n, day in enumerate(pd.date_range("2024-03-10", "2026-03-10", freq=pd.DateOffset(months=1))):
+            late = day > pd.Timestamp(ORIGIN)
+            usd = [32 * 0.8 ** min(n, 17), 48 * 0.85 ** min(n, 17)]
+            if spoilt and late:
+                usd = list(rng.permuted(usd) * rng.uniform(0.1, 5))
+            if slip and day == pd.Timestamp("2025-09-10"):
+                usd[0] /= 1000
+            lines += [f"{day:%Y-%m-%d} litellm {model} input_uncached={one:.6f} output_text={one * 3:.6f}" for model, one in zip(("gpt-4", "strong"), usd, strict=True)]
+        con = rate(book("\n".join(lines), provider_alias="openai"), "lmarena", str(board))
+        _, widths = capability.backtest(con, first=date(2025, 3, 1), until=ORIGIN)
+        with book_as_known(con, ORIGIN) as past:
+            return capability.forecast(capability.history(past, ORIGIN), ORIGIN, widths), widths
+
+    return told
+
+
+def test_what_comes_after_the_origin_changes_no_forecast_of_capability(capable) -> None:
+    (one, widths), (two, others) = capable(), capable(spoilt=True)
+    assert len(one) and widths == others
+    pd.testing.assert_frame_equal(one, two)
+
+
+def test_a_slip_of_the_unit_moves_no_forecast_of_capability(capable) -> None:
+    pd.testing.assert_frame_equal(capable()[0], capable(slip=True)[0])
+
+
+def test_the_ridge_without_evidence_is_the_rate_of_the_list_and_learns_what_there_is() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(4000, len(price.FEATURES)))
+    chance = np.clip(0.05 * np.exp(1.2 * X[:, 1]), 0, 0.9)
+    happened = (rng.random(4000) < chance).astype(float)
+    base, first = np.full(4000, 0.05), np.zeros(4000, dtype=int)
+    none = price.Ridge.fit(X, first, base, happened, np.zeros(4000))
+    assert none.predict(X, 2, base) == pytest.approx(base)
+    fitted = price.Ridge.fit(X, first, base, happened, np.ones(4000))
+    assert price.log_loss(fitted.predict(X, 0, base), happened).mean() < 0.9 * price.log_loss(base, happened).mean()
+
+
+def test_one_list_or_none_is_no_reason_to_fail() -> None:
+    one = book("2025-09-10 openrouter openai/gpt-4o input_uncached=2 output_text=8")
+    assert price.backtest(one).empty
+    rows = told(one)
+    assert len(rows) == 4 and rows["change_probability_share"].between(0, 1).all() and set(rows["learner"]) == {"rate"}
+
+
+def test_a_folder_of_any_name_is_read_for_what_it_holds(tmp_path, capsys) -> None:
+    folder = tmp_path / "kept back (later)"
+    folder.mkdir()
+    (folder / "2025-01-01.json").write_text('{"data": [{"id": "openai/gpt-4o", "pricing": {"prompt": "0.000002", "completion": "0.000008"}}]}')
+    (folder / "2025-02-01.json").write_text('{"data": [{"id": "openai/gp')
+    (folder / "2025-03-01.json").write_text("")
+    (folder / "2025-04-01.json").write_text('{"gpt-4o": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 2e-06, "output_cost_per_token": 8e-06}}')
+    con = forecast_price.book([folder, tmp_path / "not there"])
+    assert con.execute("select feed, count(distinct feed_model) from core.price_quote group by 1 order by 1").fetchall() == [("litellm", 1), ("openrouter", 1)]
+    told = capsys.readouterr().out
+    assert "2025-02-01.json: left out, JSONDecodeError" in told and "2025-03-01.json: left out" in told and "holds no snapshots" in told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 
 import numpy as np
@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from pipelines.errors import NotConfigured, StopTheLine
-from pipelines.forecast import fan, methods, rolling, spend
-from pipelines.forecast.tables import forecast_spend
+from pipelines.forecast import fan, methods, rolling, scenario, spend
+from pipelines.forecast.tables import explain_misses, forecast_spend, what_if
 from tests.benchmarks.forecast_spend import simulated
 
 
@@ -63,7 +63,7 @@ def test_where_nothing_beats_the_naive_the_naive_is_given() -> None:
 def test_intervals_cover_and_what_ships_beats_the_naive() -> None:
     values = simulated(80, 330, seed=5)
     origins = list(range(330 - 28 - 19 * 14, 330 - 27, 14))
-    rows = rolling.scored(rolling.run(values, origins, 7, 28, 8), values, 7, 8)
+    rows = rolling.scored(rolling.run(values, origins, 7, 28), values, 7, 8)
     total = {r["method"]: r for r in rows if (r["first_step"], r["last_step"]) == (1, 28)}
     assert total["shipped"]["scrps"] < 0.98 * total["best_naive"]["scrps"]
     assert 0.85 <= total["shipped"]["coverage_90_share"] <= 0.95
@@ -73,15 +73,47 @@ def test_crps_of_a_point_is_its_absolute_error() -> None:
     assert rolling.pinball(np.array([5.0]), np.full((1, 7), 3.0)) == pytest.approx([2.0])
 
 
-def test_what_if_changes_what_has_the_name_only() -> None:
+def test_a_scenario_is_applied_to_points_and_quantiles_and_adds_up() -> None:
     found = spend.forecast(series(np.full((2, 40), 10.0)), 3)
-    rows = found.rows([spend.what_if("price(anthropic) * 0.5"), spend.what_if("volume(m1) * 2")])
-    assert rows.loc[rows["level"] == "part", "forecast_usd"].astype(float).round(9).tolist() == [5.0] * 3 + [20.0] * 3
-    assert rows.loc[rows["level"] == "total", "forecast_q50_usd"].tolist() == pytest.approx([25.0] * 3)
-    with pytest.raises(NotConfigured, match="nothing has that name; there are: anthropic"):
-        found.rows([spend.what_if("price(nobody) * 2")])
-    with pytest.raises(NotConfigured, match="is not understood"):
-        spend.what_if("cheaper please")
+    keys = pd.concat([found.series.keys, found.series.keys[:1].assign(model_name="m9")], ignore_index=True)
+    rows = found.rows(scenario.Answer(keys, np.array([[0.5, 0], [0, 2.0], [0.25, 0]]), []))
+    assert rows.loc[rows["level"] == "part", "forecast_usd"].astype(float).round(9).tolist() == [5.0] * 3 + [20.0] * 3 + [2.5] * 3
+    assert rows.loc[rows["model_name"] == "m9", "method"].tolist() == ["scenario"] * 3
+    assert rows.loc[rows["level"] == "total", "forecast_q50_usd"].tolist() == pytest.approx([27.5] * 3)
+
+
+def test_parts_meet_the_total_where_that_helped_before() -> None:
+    """Parts that each forecast noise, and a total that is known: what is missing goes to the parts by how wrong they were."""
+    rng = np.random.default_rng(4)
+    noise = rng.normal(0, [[1.0], [3.0]], (2, 120))
+    values = np.vstack([50 + noise[0] - noise[1] / 3, 50 - noise[0] + noise[1] / 3])  # sums to 100
+    at = np.arange(20, 120, 5)
+    seen = rolling.targets(values, at, 5)
+    parts = np.nan_to_num(seen) + rng.normal(0, 1, (len(at), 2, 5)) * np.array([2.0, 6.0])[:, None]
+    total = np.full((len(at), 5), 100.0)
+    moved, chosen = rolling.reconcile(parts, total, values, values.sum(axis=0), at)
+    assert not chosen[0] and chosen[5:].all()
+    late = slice(8, -1)
+    assert np.abs(moved[late].sum(axis=1) - 100).mean() < 0.2 * np.abs(parts[late].sum(axis=1) - 100).mean()
+    shift = np.abs(moved - parts)[late].mean(axis=(0, 2))
+    assert 6 < shift[1] / shift[0] < 13  # 36 over 4
+    worse, chosen = rolling.reconcile(parts, total * 3, values, values.sum(axis=0), at)
+    assert not chosen.any() and (worse == parts).all()
+
+
+def test_what_comes_after_the_origin_changes_neither_parts_nor_total_nor_budget() -> None:
+    values = simulated(4, 112, seed=6)
+    spoilt = values.copy()
+    spoilt[:, 84:] = np.random.default_rng(0).permuted(spoilt[:, 84:], axis=1) * 9
+    assert not np.array_equal(np.nan_to_num(values[:, 84:]), np.nan_to_num(spoilt[:, 84:]))
+    before, after = (spend.forecast(series(v[:, :84]), 20) for v in (values, spoilt))
+    pd.testing.assert_frame_equal(before.rows(), after.rows())
+    # Of longer histories too: what was forecast from an origin on the way is the same.
+    one, two = (spend.forecast(series(v), 20) for v in (values, spoilt))
+    on_the_way = [n for n, o in enumerate(one.told.origins) if o <= 84]
+    for name in ("points", "quantiles"):
+        for level in ("told", "total"):
+            np.testing.assert_array_equal(getattr(getattr(one, level), name)[on_the_way], getattr(getattr(two, level), name)[on_the_way])
 
 
 def test_a_budget_is_passed_on_the_day_it_runs_out() -> None:
@@ -103,6 +135,31 @@ def test_the_warehouse_is_forecast_and_parts_add_up_exactly(world, tmp_path) -> 
     assert world.ask("select count(distinct origin_at), bool_and(is_naive) from forecasts.spend") == [(1, True)]
     png, page = fan.draw_total(found, found.rows(), tmp_path / "fan")
     assert png.read_bytes()[:4] == b"\x89PNG" and "<svg" in page.read_text()
+
+
+def test_a_scenario_costs_the_warehouse_anew(world) -> None:
+    found = forecast_spend(world.settings, days=5)
+    name = found.series.keys["provider_name"].dropna().iloc[0]
+    rows = found.rows(what_if(world.settings, found, f"price({name}) * 0.5"))
+    plain = found.rows()
+    ours = (rows["level"] == "part") & (rows["provider_name"] == name)
+    assert rows.loc[ours, "forecast_usd"].astype(float).to_numpy() == pytest.approx(plain.loc[ours, "forecast_usd"].astype(float).to_numpy() / 2)
+    rest = (rows["level"] == "part") & ~ours
+    assert rows.loc[rest, "forecast_usd"].astype(float).to_numpy() == pytest.approx(plain.loc[rest, "forecast_usd"].astype(float).to_numpy())
+    with pytest.raises(NotConfigured, match="did you mean"):
+        what_if(world.settings, found, f"price({name}x) * 0.5")
+
+
+def test_misses_of_the_last_forecast_are_explained_to_the_last_digit(world) -> None:
+    last = world.ask("select max(usage_day) from marts.usage_daily where list_cost_usd is not null")[0][0]
+    forecast_spend(world.settings, until=last, days=5)
+    found = explain_misses(world.settings)
+    assert len(found) and set(found["to_day"]) == {last + timedelta(days=1)}
+    assert world.ask("""
+        select max(abs(miss_usd - price_effect_usd - mix_effect_usd - volume_effect_usd - tokens_per_call_effect_usd - token_class_effect_usd - unexplained_usd)),
+            max(abs(unexplained_usd)) < 0.000001 from forecasts.miss""") == [(Decimal(0), True)]
+    came = world.ask(f"select sum(list_cost_usd) from marts.usage_daily where usage_day = '{last}'")[0][0]
+    assert world.ask("select sum(list_cost_usd) from forecasts.miss")[0][0] == pytest.approx(came, abs=Decimal("1e-9"))
 
 
 def test_no_day_of_a_known_cost_is_refused(world) -> None:
