@@ -80,18 +80,19 @@ class Erasure:
 
     @property
     def is_clean(self) -> bool:
-        return not self.found
+        return not self.found and not any(p.endswith((".parquet", ".avro")) for p in self.searched.get("could_not_be_unpacked", ()))
 
     def __str__(self) -> str:
         files, size = (sum(self.searched.get(k, {}).values()) for k in ("files", "bytes"))
-        rows = sum(t["before"] - t["after"] for t in self.tables.values())
+        rows = sum(t["before"] - t["after"] for t in self.tables.values() if t["after"] < t["before"])
         lines = [
             f"erasure {self.erasure_id} of a {self.kind}{' (erased before)' if self.erased_before else ''}: {self.calls:,} calls and {self.signals:,} signals; "
             f"{self.landing.get('records', 0):,} records out of {self.landing.get('files', 0):,} landed files, {rows:,} rows out of {len(self.tables)} tables",
             f"{len(self.datasets)} dataset versions withdrawn, {len(self.exports)} exports to recall, {self.snapshots_expired:,} snapshots expired, {self.files_deleted:,} files deleted",
             f"searched {files:,} files, {size:,} bytes ({sum(self.searched.get('decoded_bytes', {}).values()):,} decoded): "
-            + ("nothing found" if self.is_clean else f"FOUND in {len(self.found)} files"),
+            + ("nothing found" if not self.found else f"FOUND in {len(self.found)} files"),
         ]
+        lines += [f"  not decoded: {path} ({why})" for path, why in sorted(self.searched.get("could_not_be_unpacked", {}).items())]
         lines += [f"  found {n} times in {path}" for path, n in sorted(self.found.items())]
         lines += [f"  recall {e['url']} ({e['dataset_version']}, {e['format']})" for e in self.exports]
         return "\n".join(lines + [f"  note: {w}" for w in self.warnings])
@@ -211,7 +212,7 @@ def _erase(settings: Settings, lake: Lake, subject: Identifier | None, done: Era
         needles, done.not_searched = _needles(settings, known, found.texts)
         _datasets(settings, lake, needles, done, began, report)
         _models(lake, theirs, done)
-        done.tables = {t: {"before": rows.get(t, 0), "after": n} for t, n in _rows(lake).items() if rows.get(t, 0) != n and t != tombstones.TABLE}
+        done.tables = {t: {"before": rows.get(t, 0), "after": n} for t, n in _rows(lake).items() if rows.get(t, 0) != n and t not in (tombstones.TABLE, "core.gate_result")}
         _expire(settings, lake, done)
         lake.publish_views()
         shutil.rmtree(scratch, ignore_errors=True)
@@ -641,7 +642,7 @@ def _page(done: Erasure) -> str:
     recall = "\n".join(f"- {e['url']} ({e['dataset_version']}, {e['format']}, {e['exported_at']})" for e in done.exports) or "none is known of"
     left_out = "\n".join(f"- {n:,} {reason}" for reason, n in done.not_searched.items() if n) or "nothing"
     notes = "\n".join(f"- {w}" for w in done.warnings) or "none"
-    found = "Nothing was found." if done.is_clean else "\n".join(f"- **{n} times in {path}**" for path, n in done.found.items())
+    found = "Nothing was found." if not done.found else "\n".join(f"- **{n} times in {path}**" for path, n in done.found.items())
     return f"""# Erasure {done.erasure_id}
 
 Of a {done.kind}, begun {done.began_at} UTC. {done.calls:,} calls, {done.signals:,} signals; {done.landing.get('records', 0):,} records taken out of

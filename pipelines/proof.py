@@ -22,7 +22,7 @@ from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)
 
-BATCH_ROWS = 8_192
+BATCH_ROWS = 2_048
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Searched:
     decoded_byte_count: dict[str, int] = field(default_factory=dict)
     found: dict[str, int] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
-    """Files that could not be unpacked, with the reason; their raw bytes were searched all the same."""
+    """Files that could not be unpacked to their end, with the reason; their raw bytes were searched all the same."""
 
 
 def places(settings: Settings) -> dict[str, str]:
@@ -130,8 +130,8 @@ def _texts(column: pa.Array) -> Iterator[bytes]:
     elif pa.types.is_dictionary(kind):
         yield from _texts(column.dictionary)
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
-        texts = pc.fill_null(column.cast(pa.large_binary()), b"")
-        one = pa.LargeListArray.from_arrays(pa.array([0, len(texts)], pa.int64()), texts)
+        texts = pc.fill_null(column.cast(pa.binary()), b"")
+        one = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
         # A newline between the cells, so that an id ends where its cell does; quotes, so that a short one is found as a whole.
         yield b'"' + pc.binary_join(one, b'"\n"')[0].as_py() + b'"' if len(texts) else b""
 
