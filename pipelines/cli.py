@@ -308,7 +308,7 @@ def erase(
 
 @app.command()
 def maintain() -> None:
-    """Compact small files, expire old snapshots, remove orphans."""
+    """Finish erasures, carry out retention, compact small files, expire old snapshots, remove orphans."""
     from pipelines.maintenance import maintain
 
     console.print(str(maintain(Settings.load())), highlight=False)

@@ -37,6 +37,7 @@ from pipelines.lake import Lake, storage
 from pipelines.land import landed_paths, redacted
 from pipelines.needles import Needles
 from pipelines.proof import Searched, places, search_everything, search_file
+from pipelines.retention import retain
 from pipelines.rewrite import Landing, Rewritten, _containers, discard, others, rewrite, sweep
 from pipelines.settings import Settings
 from pipelines.stage import Report, silent
@@ -155,8 +156,8 @@ def _erase(settings: Settings, lake: Lake, subject: Identifier | None, done: Era
         landing = Landing(settings, scratch)
         formats = _formats(settings, lake)
         systems = _systems(settings, lake)
-        ledger_targets = _ledger(lake)
-        paths = [p for s in _sources(settings) for p in landed_paths(settings, s)
+        ledger_targets = ledger(lake)
+        paths = [p for s in sources(settings) for p in landed_paths(settings, s)
                  if ledger_targets.get(p, {"core.inference"}) & {"core.inference", "core.feedback"}]
 
         def unowned(links: set[Identifier]) -> set[Identifier]:
@@ -192,14 +193,14 @@ def _erase(settings: Settings, lake: Lake, subject: Identifier | None, done: Era
                 break
             tombstones.bury(lake, left.identifiers, done.erasure_id, began, opens=True)
             known |= left.identifiers
-            there = {path for s in _sources(settings) for path in landed_paths(settings, s)}
+            there = {path for s in sources(settings) for path in landed_paths(settings, s)}
             if not any(path in there for path, _ in left.lines):
                 _strike_rows(lake, scratch, left)
                 break
             whole = {}
             for path, line in left.lines:
                 whole.setdefault(path, set()).add(line)
-            ledger_targets = _ledger(lake)
+            ledger_targets = ledger(lake)
             found.lines = {}
         else:
             raise StopTheLine(f"{len(left.lines)} records are in core again after each removal; something brings them in while they are erased")
@@ -207,6 +208,8 @@ def _erase(settings: Settings, lake: Lake, subject: Identifier | None, done: Era
         if totals.shared:
             done.warnings.append(f"{totals.shared} records of others went too: what their line shares with them (a resource, a trace) was of whom was erased")
         _forget_origins(settings, known)
+        if settings.retention:
+            retain(settings)  # what was taken in anew may be older than its table keeps
         _strike_named(lake, scratch, known)
         _rebuild(settings, lake, report)
         needles, done.not_searched = _needles(settings, known, found.texts)
@@ -264,7 +267,7 @@ def _left_over(settings: Settings, scratch: Path, stones: dict, erasure_id: str,
     own_stones = {h: s for h, s in stones.items() if h in own}
     found: set[Identifier] = set()
     landing = Landing(settings, scratch)
-    for source in _sources(settings):
+    for source in sources(settings):
         for path in landed_paths(settings, source):
             report(f"looking for what is left in {path[:60]}", None)
             with landing.readable(path).path.open(errors="replace") as opened:
@@ -347,13 +350,13 @@ def _sentences(settings: Settings, lake: Lake, theirs: _Theirs, done: Erasure) -
     return set(sentences[:SENTENCES])
 
 
-def _sources(settings: Settings) -> list[str]:
+def sources(settings: Settings) -> list[str]:
     fs, root = fsspec.core.url_to_fs(settings.landing)
     fs.invalidate_cache()
     return sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(root, detail=False)) if fs.exists(root) else []
 
 
-def _ledger(lake: Lake) -> dict[str, set[str]]:
+def ledger(lake: Lake) -> dict[str, set[str]]:
     """By landed file: the tables it was taken into."""
     if not lake.exists("core.landing_file"):
         return {}
@@ -494,8 +497,7 @@ def _needles(settings: Settings, known: set[Identifier], texts: set[bytes]) -> t
 
 def _datasets(settings: Settings, lake: Lake, needles: Needles, done: Erasure, began: datetime, report: Report) -> None:
     """Withdraw every version that holds something of theirs, and issue a clean one of the same recipe."""
-    from pipelines.finetune.recipe import Recipe
-    from pipelines.finetune.versions import VERSION, build_dataset, version_facts, withdraw
+    from pipelines.finetune.versions import VERSION
 
     fs_of = fsspec.core.url_to_fs
     for table in DATASETS:
@@ -510,16 +512,8 @@ def _datasets(settings: Settings, lake: Lake, needles: Needles, done: Erasure, b
             if one.found:
                 held.add(str(entry.partition))
         for version in sorted(held):
-            with connect(settings) as con:
-                recipe = Recipe.model_validate_json(version_facts(lake, con, version)["recipe_text"])
-            clean, why = None, None
-            try:
-                report(f"{version}: making a clean version", None)
-                clean = build_dataset(settings, recipe).dataset_version
-            except FlywheelError as error:
-                why = f"{type(error).__name__}: no clean version could be made"
-                log.warning("%s: %s", version, error)
-            withdraw(settings, version, began, "erasure", clean)
+            report(f"{version}: making a clean version", None)
+            clean, why = replace_version(settings, lake, version, began, "erasure")
             done.datasets.append({"dataset_version": version, "table": table, "clean_version": clean, "why_none": why})
     if lake.exists(VERSION) and lake.exists("datasets.export"):
         with connect(settings) as con:
@@ -532,6 +526,24 @@ def _datasets(settings: Settings, lake: Lake, needles: Needles, done: Erasure, b
         done.exports = [{"dataset_version": v, "format": f, "url": u, "exported_at": at, "files": json.loads(files)} for v, f, u, at, files in rows if v in held_now or done.erased_before]
     if done.exports:
         done.warnings.append(f"{len(done.exports)} exports were written outside and must be deleted and recalled by hand")
+
+
+def replace_version(settings: Settings, lake: Lake, version: str, at: datetime, because: str) -> tuple[str | None, str | None]:
+    """Make a version's recipe anew, pinned to what is there now, and withdraw the version; returns the clean one, or None and why there is none."""
+    from pipelines.finetune.recipe import Recipe
+    from pipelines.finetune.versions import build_dataset, version_facts, withdraw
+
+    with connect(settings) as con:
+        recipe = Recipe.model_validate_json(version_facts(lake, con, version)["recipe_text"])
+    clean, why = None, None
+    try:
+        clean = build_dataset(settings, recipe).dataset_version
+    except FlywheelError as error:
+        why = f"no clean version could be made ({type(error).__name__})"
+        log.warning("%s: %s", version, error)
+    if clean != version:
+        withdraw(settings, version, at, because, clean)
+    return clean, why
 
 
 def _models(lake: Lake, theirs: _Theirs, done: Erasure) -> None:
@@ -560,16 +572,24 @@ def personal_tables() -> list[str]:
 
 
 def _expire(settings: Settings, lake: Lake, done: Erasure) -> None:
-    """Expire all snapshots but the current one of every table that may have held them, and delete what only those had."""
     for name in personal_tables():
-        if not lake.exists(name):
-            continue
-        before = lake.all_files(name)
-        if lake.snapshot(name).id is not None:
-            # Manifests list the files that the last commit took away, with their smallest and largest values; one commit on, no more.
-            settle(lake, name, lambda seen: lake.commit(seen, [], properties={"flywheel.erased": f"{done.erasure_id} {uuid.uuid4().hex}"}))
-        done.snapshots_expired += lake.expire(name, datetime.now(UTC))
-        done.files_deleted += _delete(settings, before | lake.all_files(name), lake.all_files(name))
+        if lake.exists(name):
+            snapshots, files = expire_all(settings, lake, name)
+            done.snapshots_expired, done.files_deleted = done.snapshots_expired + snapshots, done.files_deleted + files
+
+
+def expire_all(settings: Settings, lake: Lake, name: str) -> tuple[int, int]:
+    """Expire all snapshots of a table but the current one, and delete what only those had; returns how many snapshots and files.
+
+    What a run under way has written and not committed yet is not touched.
+    """
+    before = lake.all_files(name)
+    if lake.snapshot(name).id is not None:
+        # Manifests list the files that the last commit took away, with their smallest and largest values; one commit on, no more.
+        settle(lake, name, lambda seen: lake.commit(seen, [], properties={"flywheel.expired": uuid.uuid4().hex}))
+    before |= lake.all_files(name)
+    snapshots = lake.expire(name, datetime.now(UTC))
+    return snapshots, _delete(settings, before, lake.all_files(name))
 
 
 def _delete(settings: Settings, paths: Iterable[str], known: set[str]) -> int:

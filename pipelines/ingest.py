@@ -83,7 +83,15 @@ def land_source(settings: Settings, source: str, url: str, day: date, report: Re
         copied += n
         report(f"{source}: landing, {copied / 2**20:,.0f} MiB", None)
 
-    return land(settings, source, url, day, count)
+    return land(settings, source, url, day, count, outlived=_outlived(settings, source))
+
+
+def _outlived(settings: Settings, source: str) -> frozenset[str]:
+    """Files of the ledger that are kept in landing no longer."""
+    if "landing" not in settings.retention:
+        return frozenset()
+    lake = Lake(settings)
+    return frozenset(set().union(*(_done(settings, lake, f"core.{target}", source) for target in TARGETS)) - set(landed_paths(settings, source)))
 
 
 @storage("ingest")
