@@ -17,6 +17,7 @@ LONGEST = 1024
 """No string looked for is longer, so that pieces of a file need to overlap by no more."""
 WINDOWS = (8, 4)
 _MULTIPLIER = {8: np.uint64(0x9E3779B97F4A7C15), 4: np.uint32(0x9E3779B1)}
+_MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], dtype=np.uint64)
 _BITS = 20
 _WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _ESCAPED = re.compile(rb"\\(?:[nrtbf]|u[0-9a-fA-F]{4})\Z")
@@ -46,6 +47,9 @@ class Needles:
                 table = np.zeros(2**_BITS, dtype=bool)
                 table[_slots(keys, width)] = True
                 self._groups.append((width, keys, table, tails))
+        # Long ones are told by more of their end before they are compared one by one: words of a language share eight bytes often.
+        self._ends = {n: np.array(sorted({_mixed(s[-n:]) for s in self.strings if len(s) >= n}), dtype="<u8") for n in (16, 32)}
+        self._short = {n: np.array(sorted({int.from_bytes(s[-8:], "little") for s in self.strings if 8 <= len(s) < n}), dtype="<u8") for n in (16, 32)}
 
     def __bool__(self) -> bool:
         return bool(self.strings)
@@ -64,12 +68,24 @@ class Needles:
                     continue
                 values = windows[likely]
                 exact = keys[np.minimum(np.searchsorted(keys, values), len(keys) - 1)] == values
-                for at, value in zip(likely[exact].tolist(), values[exact].tolist(), strict=True):
-                    end = shift + at * width + width
+                ends, values = shift + likely[exact] * width + width, values[exact]
+                if width == 8:
+                    for n in (16, 32):
+                        stays = np.isin(values, self._short[n])
+                        far = np.flatnonzero(~stays & (ends >= n))
+                        if len(far):
+                            words = whole[ends[far, None] + np.arange(-n, 0)].view("<u8")
+                            stays[far] = np.isin((words * _MIX[: n // 8]).sum(axis=1, dtype=np.uint64), self._ends[n])
+                        ends, values = ends[stays], values[stays]
+                for end, value in zip(ends.tolist(), values.tolist(), strict=True):
                     for n in tails[value]:
                         start = end - len(self.strings[n])
                         if start >= 0 and bytes(whole[start:end]) == self.strings[n] and (not self._stands_alone[n] or _alone(whole, start, end)):
                             yield start, n
+
+
+def _mixed(end: bytes) -> int:
+    return int((np.frombuffer(end, dtype="<u8") * _MIX[: len(end) // 8]).sum(dtype=np.uint64))
 
 
 def _slots(values: np.ndarray, width: int) -> np.ndarray:
