@@ -305,11 +305,11 @@ def _theirs(settings: Settings, lake: Lake, subjects: set[Identifier]) -> _Their
                     and {column} not in (select {column} from core.inference c where {column} is not null and {somebody}
                         and inference_id not in (select inference_id from mine))"""
                 )
-            added = con.execute(
+            [(added,)] = con.execute(
                 """insert into mine select inference_id, user_id, tenant, session_id, trace_id, landing_file, landing_line from core.inference
                 where inference_id not in (select inference_id from mine)
                 and (session_id in (select text from owned where kind = 'session') or trace_id in (select text from owned where kind = 'trace'))"""
-            ).fetchone()[0]
+            ).fetchall()
             if not added:
                 break
         signals = con.execute(

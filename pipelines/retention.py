@@ -145,7 +145,7 @@ def _quarantine(lake: Lake, before: date) -> int:
     try:
         with connect(lake.settings) as con:
             lake.attach(con, QUARANTINE)
-            (count,) = con.execute(f"select count(*) from {QUARANTINE} where landed_day < $before", {"before": before}).fetchone()
+            [(count,)] = con.execute(f"select count(*) from {QUARANTINE} where landed_day < $before", {"before": before}).fetchall()
             drop = write(con, scratch / "drop.parquet", f"select distinct landing_file from {QUARANTINE} where landed_day < cast({literal(str(before))} as date)")
         if count:
             drop_rows(lake, QUARANTINE, drop, {"landing_file": "landing_file"})

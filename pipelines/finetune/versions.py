@@ -122,6 +122,7 @@ def withdraw(settings: Settings, dataset_version: str, at: datetime, because: st
     try:
         with connect(settings) as con:
             facts = version_facts(lake, con, dataset_version)
+        with connect(settings) as con:
             if facts["withdrawn_at"] is None:
                 facts |= {"withdrawn_at": at, "withdrawn_because": because, "replaced_by": replaced_by}
             row = _rows(con, contract(VERSION), [facts], scratch)

@@ -15,15 +15,19 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from pipelines import ingest
 from pipelines.build import build_tables
 from pipelines.contracts import contract
 from pipelines.erase import erase, finish
-from pipelines.errors import NotConfigured
+from pipelines.errors import NotConfigured, RetryLater
+from pipelines.export.finetune import export_dataset
+from pipelines.finetune.versions import build_dataset
 from pipelines.ingest import ingest_landed, ingest_source
 from pipelines.lake import Lake
 from pipelines.settings import Settings, Source
 from pipelines.simulate import FORMATS, simulate
 from pipelines.tombstones import pseudonym, unfinished
+from tests.support.finetune import recipe, said, stored
 from tests.support.lakehouse import (
     DAY,
     LINEAGE,
@@ -107,15 +111,15 @@ def test_a_tenant_of_all_formats_goes_without_a_trace_and_never_comes_back(sampl
         f"{where} union all select session_id from core.inference where {where} union all select trace_id from core.inference where {where})")}
     theirs = "(" + ", ".join(f"'{i}'" for i in held) + ")"
     before = {t: rows(settings, t, f"{k} not in {theirs}") for t, k in (("core.inference", "inference_id"), ("core.inference_content", "inference_id"))}
-    said = [s for (s,) in ask(settings, f"select regexp_extract(input_messages, 'Reference [0-9]+: [a-z, ]+', 0) from core.inference_content where inference_id in {theirs}") if s]
+    spoken = [s for (s,) in ask(settings, f"select regexp_extract(input_messages, 'Reference [0-9]+: [a-z, ]+', 0) from core.inference_content where inference_id in {theirs}") if s]
     assert grep(settings.home, [tenant])
-    assert len(said) > 10
+    assert len(spoken) > 10
 
     done = erase(settings, "tenant", tenant)
 
     assert done.is_clean, str(done)
     assert (done.calls, done.signals >= len(signals)) == (len(held), True)
-    assert grep(settings.home, [tenant, *ids, *held, *signals, *said]) == {}
+    assert grep(settings.home, [tenant, *ids, *held, *signals, *spoken]) == {}
     assert {t: rows(settings, t) for t in before} == before
     assert unaccounted(settings) == []
     assert ask(settings, "select source, target_table, row_difference from marts.reconciliation where row_difference <> 0") == []
@@ -226,3 +230,48 @@ def test_killed_anywhere_and_finished_by_whoever_comes_next(tmp_path: Path) -> N
         else:
             assert len(finish(settings)) == 1
         check_anna_is_gone(settings)
+
+
+def test_published_datasets_are_withdrawn_and_issued_anew_and_exports_are_named(tmp_path: Path) -> None:
+    carl = "carl-0003@example.com"
+    calls = [said(f"openai:call-{n:04}", asked=f"How heavy is flywheel number {n} of the {w} works?", answered=f"It weighs {n * 17 + 3} kilograms, says the {w} sheet.",
+                  user_id=pseudonym(Settings(pseudonym_key=""), carl if n == 3 else f"user-{n:04}"), session_id=f"session-{n:04}") for n, w in enumerate(["north", "south", "east", "western", "upper", "lower"])]  # fmt: skip
+    thumbs = [{"target_id": c["id"], "kind": "boolean", "name": "thumbs", "value_number": 1.0, "rater_kind": "user", "source": "app", "landing_file": "f", "landing_line": 1} for c in calls]
+    settings = stored(tmp_path / "home", calls, thumbs)
+    build_tables(settings, ["marts.call_outcome"])
+    drawn = recipe()
+    version = build_dataset(settings, drawn).dataset_version
+    export_dataset(settings, version, "trl", str(tmp_path / "out"))
+    done = erase(settings, "user", carl)
+    assert done.is_clean, str(done)
+    [one] = done.datasets
+    assert (one["dataset_version"], one["clean_version"] not in (None, version)) == (version, True)
+    assert [(e["url"], "train.jsonl" in {f["name"] for f in e["files"]}) for e in done.exports] == [(str(tmp_path / "out"), True)]
+    assert ask(settings, "select dataset_version, withdrawn_because, replaced_by, withdrawn_at is null from datasets.version order by withdrawn_at is null") == [
+        (version, "erasure", one["clean_version"], False), (one["clean_version"], None, None, True)]  # fmt: skip
+    assert ask(settings, "select count(*), count(distinct dataset_version) from datasets.sft") == [(5, 1)]
+    assert grep(settings.home, ["openai:call-0003", "session-0003", "says the western sheet"]) == {}
+    with pytest.raises(NotConfigured, match="withdrawn"):
+        export_dataset(settings, version, "trl", str(tmp_path / "again"))
+
+
+def test_a_run_that_looked_before_the_erasure_brings_nothing_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has staged its rows; then somebody is erased; then it commits."""
+    settings = taken_in(tmp_path)
+    log(tmp_path / "logs/4.jsonl", [call("late1", end_user="anna-0001@example.com"), call("late2", end_user="ben-0002@example.com")])
+    real, calls = ingest.settle, []
+
+    def interrupted(lake: Lake, table: str, attempt) -> None:
+        calls.append(table)
+        if len(calls) == 1:
+            erase(settings, "user", "anna-0001@example.com")
+        real(lake, table, attempt)
+
+    monkeypatch.setattr(ingest, "settle", interrupted)
+    with pytest.raises(RetryLater, match="in landing cannot be read"):
+        ingest_source(settings, "app", DAY)
+    check_anna_is_gone(settings)
+    ingest_source(settings, "app", DAY)
+    assert [i for (i,) in ask(settings, "select inference_id from core.inference order by 1")] == ["litellm:b0", "litellm:b1", "litellm:b2", "litellm:late2"]
+    assert erase(settings, "user", "anna-0001@example.com").is_clean
+    assert grep(settings.home, THEIRS) == {}
