@@ -234,12 +234,11 @@ def test_killed_anywhere_and_finished_by_whoever_comes_next(tmp_path: Path) -> N
 
 def test_published_datasets_are_withdrawn_and_issued_anew_and_exports_are_named(tmp_path: Path) -> None:
     carl = "carl-0003@example.com"
-    calls = [said(f"openai:call-{n:04}", asked=f"How heavy is flywheel number {n} of the {w} works?", answered=f"It weighs {n * 17 + 3} kilograms, says the {w} sheet.",
+    calls = [said(f"openai:call-{n:04}", asked=f"How heavy is flywheel number {n} of the {w} works?", answered=f"It weighs {n * 17 + 3} kilograms, says the {w} sheet.", good=None,
                   user_id=pseudonym(Settings(pseudonym_key=""), carl if n == 3 else f"user-{n:04}"), session_id=f"session-{n:04}") for n, w in enumerate(["north", "south", "east", "western", "upper", "lower"])]  # fmt: skip
-    thumbs = [{"target_id": c["id"], "kind": "boolean", "name": "thumbs", "value_number": 1.0, "rater_kind": "user", "source": "app", "landing_file": "f", "landing_line": 1} for c in calls]
-    settings = stored(tmp_path / "home", calls, thumbs)
-    build_tables(settings, ["marts.call_outcome"])
-    drawn = recipe()
+    mended = [{"target_id": c["id"], "value_text": c["answered"].replace("weighs", "weighs about"), "rater_kind": "user", "source": "app", "landing_file": "f", "landing_line": 1} for c in calls]
+    settings = stored(tmp_path / "home", calls, mended)
+    drawn = recipe("preference")
     version = build_dataset(settings, drawn).dataset_version
     export_dataset(settings, version, "trl", str(tmp_path / "out"))
     done = erase(settings, "user", carl)
@@ -249,7 +248,7 @@ def test_published_datasets_are_withdrawn_and_issued_anew_and_exports_are_named(
     assert [(e["url"], "train.jsonl" in {f["name"] for f in e["files"]}) for e in done.exports] == [(str(tmp_path / "out"), True)]
     assert ask(settings, "select dataset_version, withdrawn_because, replaced_by, withdrawn_at is null from datasets.version order by withdrawn_at is null") == [
         (version, "erasure", one["clean_version"], False), (one["clean_version"], None, None, True)]  # fmt: skip
-    assert ask(settings, "select count(*), count(distinct dataset_version) from datasets.sft") == [(5, 1)]
+    assert ask(settings, "select count(*), count(distinct dataset_version) from datasets.preference") == [(5, 1)]
     assert grep(settings.home, ["openai:call-0003", "session-0003", "says the western sheet"]) == {}
     with pytest.raises(NotConfigured, match="withdrawn"):
         export_dataset(settings, version, "trl", str(tmp_path / "again"))
