@@ -18,7 +18,6 @@ LONGEST = 1024
 WINDOWS = (8, 4)
 _MULTIPLIER = {8: np.uint64(0x9E3779B97F4A7C15), 4: np.uint32(0x9E3779B1)}
 _MIX = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], dtype=np.uint64)
-_BITS = 20
 _WORD = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
 _ESCAPED = re.compile(rb"\\(?:[nrtbf]|u[0-9a-fA-F]{4})\Z")
 
@@ -33,7 +32,7 @@ class Needles:
         words = set(words)
         self.strings = sorted(words | set(texts))
         self._stands_alone = [s in words for s in self.strings]
-        self._groups: list[tuple[int, np.ndarray, np.ndarray, dict[int, list[int]]]] = []
+        self._groups: list[tuple[int, np.ndarray, np.ndarray, dict[int, list[int]], int]] = []
         for width in WINDOWS:
             tails: dict[int, list[int]] = {}
             for n, string in enumerate(self.strings):
@@ -44,9 +43,11 @@ class Needles:
                     tails.setdefault(int.from_bytes(string[-width:], "little"), []).append(n)
             if tails:
                 keys = np.array(sorted(tails), dtype=f"<u{width}")
-                table = np.zeros(2**_BITS, dtype=bool)
-                table[_slots(keys, width)] = True
-                self._groups.append((width, keys, table, tails))
+                # Small enough for the processor's cache, large enough to let little through.
+                bits = min(20, max(14, len(keys).bit_length() + 7))
+                table = np.zeros(2**bits, dtype=bool)
+                table[_slots(keys, width, bits)] = True
+                self._groups.append((width, keys, table, tails, bits))
         # Long ones are told by more of their end before they are compared one by one: words of a language share eight bytes often.
         self._ends = {n: np.array(sorted({_mixed(s[-n:]) for s in self.strings if len(s) >= n}), dtype="<u8") for n in (16, 32)}
         self._short = {n: np.array(sorted({int.from_bytes(s[-8:], "little") for s in self.strings if 8 <= len(s) < n}), dtype="<u8") for n in (16, 32)}
@@ -57,13 +58,13 @@ class Needles:
     def found(self, data: bytes | bytearray | memoryview) -> Iterator[tuple[int, int]]:
         """(offset, number of the string in `strings`) of every find, in no order."""
         whole = np.frombuffer(data, dtype=np.uint8)
-        for width, keys, table, tails in self._groups:
+        for width, keys, table, tails, bits in self._groups:
             for shift in range(width):
                 size = (len(whole) - shift) // width
                 if size <= 0:
                     continue
                 windows = whole[shift : shift + size * width].view(keys.dtype)
-                likely = np.flatnonzero(table[_slots(windows, width)])
+                likely = np.flatnonzero(table[_slots(windows, width, bits)])
                 if not len(likely):
                     continue
                 values = windows[likely]
@@ -88,8 +89,8 @@ def _mixed(end: bytes) -> int:
     return int((np.frombuffer(end, dtype="<u8") * _MIX[: len(end) // 8]).sum(dtype=np.uint64))
 
 
-def _slots(values: np.ndarray, width: int) -> np.ndarray:
-    return (values * _MULTIPLIER[width]) >> values.dtype.type(8 * width - _BITS)
+def _slots(values: np.ndarray, width: int, bits: int) -> np.ndarray:
+    return (values * _MULTIPLIER[width]) >> values.dtype.type(8 * width - bits)
 
 
 def _alone(whole: np.ndarray, start: int, end: int) -> bool:
