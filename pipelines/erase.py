@@ -531,7 +531,8 @@ def _datasets(settings: Settings, lake: Lake, needles: Needles, done: Erasure, b
 def replace_version(settings: Settings, lake: Lake, version: str, at: datetime, because: str) -> tuple[str | None, str | None]:
     """Make a version's recipe anew, pinned to what is there now, and withdraw the version; returns the clean one, or None and why there is none."""
     from pipelines.finetune.recipe import Recipe
-    from pipelines.finetune.versions import build_dataset, version_facts, withdraw
+    from pipelines.finetune.versions import build_dataset, version_facts
+    from pipelines.finetune.withdrawal import withdraw
 
     with connect(settings) as con:
         recipe = Recipe.model_validate_json(version_facts(lake, con, version)["recipe_text"])
@@ -607,6 +608,8 @@ def _prove(settings: Settings, lake: Lake, needles: Needles, done: Erasure, repo
     spill = settings.home / "spill"
     for path in spill.iterdir() if spill.is_dir() else ():
         path.unlink(missing_ok=True) if path.is_file() else None  # spilt pages are packed; who has one open keeps it
+    for path in settings.scratch.rglob("*.duckdb*") if settings.scratch.is_dir() else ():
+        path.unlink(missing_ok=True)  # what a dataset's steps hand on; a build under way is begun anew
     searched = search_everything(settings, needles, lambda path: report(f"searching {path[-60:]}", None))
     live = {path for name in tables() if lake.exists(name) for path in lake.all_files(name)}
     warehouse = fsspec.core.url_to_fs(settings.warehouse)[1].rstrip("/") + "/"

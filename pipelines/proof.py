@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+import duckdb
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zstandard
 
+from pipelines.contracts import quoted
 from pipelines.needles import Needles, pieces
 from pipelines.settings import Settings
 
@@ -83,7 +85,7 @@ def search_file(fs: Any, path: str, place: str, needles: Needles, done: Searched
             for data in _decoded(path, file):
                 done.decoded_byte_count[place] = done.decoded_byte_count.get(place, 0) + len(data)
                 hits += sum(1 for _ in needles.found(data))
-        except (OSError, EOFError, zlib.error, zstandard.ZstdError, zipfile.BadZipFile, pa.ArrowException, ValueError) as error:
+        except (OSError, EOFError, zlib.error, zstandard.ZstdError, zipfile.BadZipFile, pa.ArrowException, duckdb.Error, ValueError) as error:
             if isinstance(error, FileNotFoundError):
                 raise
             done.unread[path] = type(error).__name__
@@ -92,7 +94,7 @@ def search_file(fs: Any, path: str, place: str, needles: Needles, done: Searched
 
 
 def _decoded(path: str, file: BinaryIO) -> Iterator[bytes]:
-    head = file.read(4)
+    head, mark = file.read(4), file.read(8)[4:]
     file.seek(0)
     if head[:2] == b"\x1f\x8b":
         yield from (data for _, data, _ in pieces(gzip.GzipFile(fileobj=file)))
@@ -100,6 +102,8 @@ def _decoded(path: str, file: BinaryIO) -> Iterator[bytes]:
         yield from (data for _, data, _ in pieces(zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(file, read_across_frames=True)))
     elif head == b"PAR1":
         yield from _cells(file)
+    elif mark == b"DUCK":
+        yield from _duckdb(path)
     elif head == b"Obj\x01":
         yield from _avro_blocks(file.read())
     elif head == b"PK\x03\x04":
@@ -115,6 +119,17 @@ def _cells(file: BinaryIO) -> Iterator[bytes]:
     for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS):
         for column in batch.columns:
             yield from _texts(column)
+
+
+def _duckdb(path: str) -> Iterator[bytes]:
+    """The texts of a DuckDB file's tables, which it packs, and what its views say."""
+    with duckdb.connect(path, read_only=True) as con:
+        for (sql,) in con.execute("select sql from duckdb_views() where not internal").fetchall():
+            yield (sql or "").encode()
+        for schema, table in con.execute("select schema_name, table_name from duckdb_tables() where not internal").fetchall():
+            for batch in con.sql(f"select columns(*)::varchar from {quoted(schema)}.{quoted(table)}").to_arrow_reader(BATCH_ROWS):
+                for column in batch.columns:
+                    yield from _texts(column)
 
 
 def _texts(column: pa.Array) -> Iterator[bytes]:

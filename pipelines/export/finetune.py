@@ -28,7 +28,8 @@ from pipelines.errors import NotConfigured
 from pipelines.export.folder import listed, publish
 from pipelines.finetune.recipe import Recipe
 from pipelines.finetune.stages import FOLDER
-from pipelines.finetune.versions import FUNNEL, remember_export, version_facts
+from pipelines.finetune.versions import FUNNEL, version_facts
+from pipelines.finetune.withdrawal import remember_export
 from pipelines.lake import Lake, storage
 from pipelines.settings import Settings
 

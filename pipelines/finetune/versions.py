@@ -8,7 +8,6 @@ import logging
 import shutil
 import uuid
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,11 @@ from pipelines.finetune import stages
 from pipelines.finetune.recipe import Recipe
 from pipelines.follow import announcement, follow, recover, replacement, results, settle
 from pipelines.lake import Lake, Snapshot, storage
-from pipelines.land import redacted
 from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)
 
-VERSION, FUNNEL, EXPORT = "datasets.version", "datasets.funnel", "datasets.export"
+VERSION, FUNNEL = "datasets.version", "datasets.funnel"
 
 
 @dataclass
@@ -112,45 +110,6 @@ def _publish(settings: Settings, lake: Lake, promised: Contract, built: Built, p
         follow(lake, promised.table, batch, steps)
 
     settle(lake, promised.table, attempt)
-
-
-def withdraw(settings: Settings, dataset_version: str, at: datetime, because: str, replaced_by: str | None) -> None:
-    """Take the rows of a version away and say since when, why and what replaces it. Withdrawing twice keeps the first word."""
-    lake = Lake(settings)
-    scratch = settings.scratch / f"withdraw-{uuid.uuid4().hex}"
-    scratch.mkdir(parents=True)
-    try:
-        with connect(settings) as con:
-            facts = version_facts(lake, con, dataset_version)
-        with connect(settings) as con:
-            if facts["withdrawn_at"] is None:
-                facts |= {"withdrawn_at": at, "withdrawn_because": because, "replaced_by": replaced_by}
-            row = _rows(con, contract(VERSION), [facts], scratch)
-        batch, drop = uuid.uuid4().hex, Path(shutil.copy(row, scratch / "drop.parquet"))
-        steps = [replacement(lake, VERSION, [(row, None)], drop, {"dataset_version": "dataset_version"})]
-        settle(lake, facts["dataset_table"], lambda seen: lake.commit(seen, [], seen.of([dataset_version]), properties=announcement(batch, steps)))
-        follow(lake, facts["dataset_table"], batch, steps)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def remember_export(settings: Settings, dataset_version: str, format: str, url: str, files: list[dict[str, Any]]) -> None:
-    """Write down where an export lies (datasets.export): whoever withdraws the version must be able to recall it."""
-    lake = Lake(settings)
-    scratch = settings.scratch / f"exported-{uuid.uuid4().hex}"
-    scratch.mkdir(parents=True)
-    try:
-        name = hashlib.sha256(json.dumps([dataset_version, format, redacted(url)]).encode()).hexdigest()[:16]
-        row = {"export_id": name, "dataset_version": dataset_version, "format": format, "url": redacted(url), "files": json.dumps(files),
-               "exported_at": datetime.now(UTC).replace(tzinfo=None)}  # fmt: skip
-        with connect(settings) as con:
-            path = _rows(con, contract(EXPORT), [row], scratch)
-        batch, drop = uuid.uuid4().hex, Path(shutil.copy(path, scratch / "drop.parquet"))
-        steps = [replacement(lake, EXPORT, [(path, None)], drop, {"export_id": "export_id"})]
-        settle(lake, EXPORT, lambda seen: lake.commit(seen, [], properties=announcement(batch, steps)))
-        follow(lake, EXPORT, batch, steps)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _rows(con: Any, promised: Contract, rows: list[dict[str, Any]], scratch: Path) -> Path:
