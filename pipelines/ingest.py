@@ -182,6 +182,7 @@ def _ingest_batch(
                 staged = stage(settings, con, source, format, target, files, scratch, report)
                 if buried is not None and (renamed := refuse_erased(settings, lake, staged, source, format, scratch)):
                     batch = list(dict.fromkeys(renamed.get(path, path) for path in batch))
+                    replaced = {old: renamed.get(new, new) for old, new in replaced.items()}
                     continue
                 report(f"{source}: judging", None)
                 _judge(con, staged)

@@ -70,8 +70,8 @@ def test_maintenance_carries_it_out(settings: Settings) -> None:
     assert ask(settings, "select count(*) from core.inference_content") == [(0,)]
 
 
-def test_a_table_without_days_cannot_have_a_rule(settings: Settings) -> None:
-    settings.retention = {"core.landing_file": 3}
+def test_a_table_without_days_cannot_have_a_rule(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home", retention={"core.landing_file": 3})
     with pytest.raises(NotConfigured, match="no day to go by"):
         rules(settings)
     settings.retention = {"core.no_such": 3}
