@@ -188,10 +188,11 @@ def _ingest_batch(
                 _judge(con, staged)
                 outcome: list[IngestReport] = []
 
-                def attempt(seen: Snapshot, staged: Staged = staged, label: str = label, outcome: list = outcome, buried: int | None = buried) -> None:
+                ours = {old: new for old, new in replaced.items() if new in set(batch)}
+
+                def attempt(seen: Snapshot, staged: Staged = staged, label: str = label, outcome: list = outcome, buried: int | None = buried, ours: dict = ours) -> None:
                     if tombstones.version(lake) != buried:
                         raise _ErasedMeanwhile
-                    ours = {old: new for old, new in replaced.items() if new in {f.landing_file for f in staged.files}}
                     outcome.append(_publish(settings, lake, seen, staged, source, format, target, scratch, name, label, report, ours))
 
                 try:
