@@ -89,7 +89,7 @@ def _write(settings: Settings, lake: Lake, seen: Snapshot, source: str, format: 
                     select f.landing_file, '{TABLE}' as target_table, f.source, {literal(format)} as source_format, f.landed_day, f.byte_count,
                         coalesce(s.record_count, 0) as line_count, coalesce(s.record_count, 0) as record_count, 0 as context_count,
                         coalesce(k.kept_count, 0) as kept_count, coalesce(s.record_count, 0) - coalesce(k.kept_count, 0) as duplicate_count,
-                        0 as superseded_count, 0 as quarantined_count, 0 as reported_cost_usd
+                        0 as superseded_count, 0 as quarantined_count, null as expired_count, 0 as reported_cost_usd
                     from staging.capability_file f
                     left join (select landing_file as local, count(*) as record_count from staging.capability group by 1) s using (local)
                     left join (select landing_file, count(*) as kept_count from read_parquet({literal(str(path))}) group by 1) k using (landing_file))""")

@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import gate
+from pipelines import gate, tombstones
 from pipelines.contracts import contract, literal, quoted
 from pipelines.engine import connect, parquet_list, write
 from pipelines.errors import NotConfigured, PromiseBroken
@@ -28,6 +28,7 @@ from pipelines.follow import announcement, follow, recover, replacement, results
 from pipelines.lake import FileEntry, Lake, Snapshot, storage
 from pipelines.land import Landed, counted_lines, land, landed_day, landed_paths
 from pipelines.readable import readable
+from pipelines.rewrite import refuse_erased
 from pipelines.settings import ROOT, Settings
 from pipelines.stage import CONTENT, Report, Staged, format_sql, reads_window, silent, stage, write_content, write_days
 
@@ -82,18 +83,29 @@ def land_source(settings: Settings, source: str, url: str, day: date, report: Re
         copied += n
         report(f"{source}: landing, {copied / 2**20:,.0f} MiB", None)
 
-    return land(settings, source, url, day, count)
+    return land(settings, source, url, day, count, outlived=_outlived(settings, source))
+
+
+def _outlived(settings: Settings, source: str) -> frozenset[str]:
+    """Files of the ledger that are kept in landing no longer."""
+    if "landing" not in settings.retention:
+        return frozenset()
+    lake = Lake(settings)
+    return frozenset(set().union(*(_done(settings, lake, f"core.{target}", source) for target in TARGETS)) - set(landed_paths(settings, source)))
 
 
 @storage("ingest")
 def ingest_landed(
-    settings: Settings, source: str, format: str, report: Report = silent, *, only: Iterable[str] | None = None
+    settings: Settings, source: str, format: str, report: Report = silent, *, only: Iterable[str] | None = None,
+    replaced: dict[str, str] | None = None, target: str | None = None,
 ) -> list[IngestReport]:
     """Take in the landed files of a source that the ledger does not have yet, or `only` the given ones, again.
 
-    Taking in twice leaves what taking in once leaves. Targets are those that the format has a select for.
+    Taking in twice leaves what taking in once leaves. Targets are those that the format has a select for, or the one given.
+    `replaced` names files by what takes their place: rows, content, quarantine and ledger of the old ones go in the same commit
+    that brings those of the new ones.
     """
-    targets = _targets(settings, source, format)
+    targets = [t for t in _targets(settings, source, format) if target in (None, t)]
     threading.Thread(target=gate.warm, daemon=True).start()
     lake = Lake(settings)
     reports = []
@@ -101,8 +113,8 @@ def ingest_landed(
         table = f"core.{target}"
         recover(lake, table)
         total = IngestReport(table, source)
-        for batch in _batches(settings, lake, source, format, target, only):
-            one = _ingest_batch(settings, lake, source, format, target, batch, report)
+        for batch in _batches(settings, lake, source, format, target, only, replaced or {}):
+            one = _ingest_batch(settings, lake, source, format, target, batch, report, replaced or {})
             log.info("%s", one)
             for name in ("files", "rows_in", "kept", "duplicate", "quarantined", "context"):
                 setattr(total, name, getattr(total, name) + getattr(one, name))
@@ -125,10 +137,10 @@ def _targets(settings: Settings, source: str, format: str) -> list[str]:
 
 
 def _batches(
-    settings: Settings, lake: Lake, source: str, format: str, target: str, only: Iterable[str] | None
+    settings: Settings, lake: Lake, source: str, format: str, target: str, only: Iterable[str] | None, replaced: dict[str, str]
 ) -> list[list[str]]:
     """Files to take in, oldest first, in batches that bound scratch space; a window format takes its neighbours along."""
-    paths = landed_paths(settings, source)
+    paths = [p for p in landed_paths(settings, source) if p not in replaced]
     if only is not None:
         wanted = set(only)
         todo = [p for p in paths if p in wanted]
@@ -137,7 +149,8 @@ def _batches(
     if not todo:
         return []
     if reads_window(format_sql(settings, target, format)):
-        newest = max(landed_day(p) for p in todo)
+        # What takes the place of a file that was taken in long ago has later neighbours too.
+        newest = max(landed_day(p) for p in todo) + timedelta(days=settings.window_days if replaced else 0)
         start = min(landed_day(p) for p in todo) - timedelta(days=settings.window_days)
         return [[p for p in paths if p in set(todo) or start <= landed_day(p) <= newest]]
     return [todo[n : n + BATCH_FILES] for n in range(0, len(todo), BATCH_FILES)]
@@ -152,30 +165,48 @@ def _done(settings: Settings, lake: Lake, table: str, source: str) -> set[str]:
 
 
 def _ingest_batch(
-    settings: Settings, lake: Lake, source: str, format: str, target: str, batch: list[str], report: Report
+    settings: Settings, lake: Lake, source: str, format: str, target: str, batch: list[str], report: Report, replaced: dict[str, str]
 ) -> IngestReport:
     table, name = f"core.{target}", uuid.uuid4().hex
-    # Told by its files, so that the same batch has the same label in every run.
-    label = f"{source} {landed_day(batch[0])} {hashlib.sha256(' '.join(batch).encode()).hexdigest()[:12]}"
     scratch = settings.scratch / name
     scratch.mkdir(parents=True)
     try:
-        report(f"{source}: looking at {len(batch)} files", None)
-        lines = counted_lines(settings, source)
-        files = [readable(settings, path, scratch, lines.get(path)) for path in batch]
-        with connect(settings) as con:
-            staged = stage(settings, con, source, format, target, files, scratch, report)
-            report(f"{source}: judging", None)
-            _judge(con, staged)
-            outcome: list[IngestReport] = []
-            settle(
-                lake,
-                table,
-                lambda seen: outcome.append(_publish(settings, lake, seen, staged, source, format, target, scratch, name, label, report)),
-            )
-        return outcome[-1]
+        while True:
+            # Told by its files, so that the same batch has the same label in every run.
+            label = f"{source} {landed_day(batch[0])} {hashlib.sha256(' '.join(batch).encode()).hexdigest()[:12]}"
+            buried = tombstones.version(lake)
+            report(f"{source}: looking at {len(batch)} files", None)
+            lines = counted_lines(settings, source)
+            files = [readable(settings, path, scratch, lines.get(path)) for path in batch]
+            with connect(settings) as con:
+                staged = stage(settings, con, source, format, target, files, scratch, report)
+                if buried is not None and (renamed := refuse_erased(settings, lake, staged, source, format, scratch)):
+                    batch = list(dict.fromkeys(renamed.get(path, path) for path in batch))
+                    replaced = {old: renamed.get(new, new) for old, new in replaced.items()}
+                    continue
+                report(f"{source}: judging", None)
+                _judge(con, staged)
+                outcome: list[IngestReport] = []
+
+                ours = {old: new for old, new in replaced.items() if new in set(batch)}
+
+                def attempt(seen: Snapshot, staged: Staged = staged, label: str = label, outcome: list = outcome, buried: int | None = buried, ours: dict = ours) -> None:
+                    if tombstones.version(lake) != buried:
+                        raise _ErasedMeanwhile
+                    outcome.append(_publish(settings, lake, seen, staged, source, format, target, scratch, name, label, report, ours))
+
+                try:
+                    settle(lake, table, attempt)
+                except _ErasedMeanwhile:
+                    log.info("%s: something was erased meanwhile, looking again", source)
+                    continue
+            return outcome[-1]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+class _ErasedMeanwhile(Exception):
+    """There are tombstones that were not there when the batch was looked at."""
 
 
 def _judge(con: duckdb.DuckDBPyConnection, staged: Staged) -> None:
@@ -191,11 +222,12 @@ def _judge(con: duckdb.DuckDBPyConnection, staged: Staged) -> None:
 
 def _publish(
     settings: Settings, lake: Lake, seen: Snapshot, staged: Staged, source: str, format: str, target: str, scratch: Path, name: str, label: str,
-    report: Report,
+    report: Report, replaced: dict[str, str],
 ) -> IngestReport:
     """Decide against what the table holds now, write what stays, audit it, and commit."""
     con, promised, table = staged.con, staged.target, f"core.{target}"
     report(f"{source}: looking for duplicates", None)
+    con.register("_replaced", pa.table({"old": pa.array(replaced, pa.string()), "new": pa.array(replaced.values(), pa.string())}))
     losers = _resolve(con, staged, seen)
     days = [r[0] for r in con.execute(
         f"select distinct {staged.days_sql} from candidate where not is_context and pos not in (select pos from excluded) order by 1").fetchall()]
@@ -251,7 +283,9 @@ def _resolve(con: duckdb.DuckDBPyConnection, staged: Staged, seen: Snapshot) -> 
     con.execute("create or replace temp table present as select null::varchar as file where false")
     if entries:
         held = parquet_list((e.path for e in entries), filename="file")
-        con.execute(f"create or replace temp table present as select * from {held} where hash({key}) in (select hash({key}) from good)")
+        con.execute(
+            f"create or replace temp table present as select * from {held} where hash({key}) in (select hash({key}) from good) "
+            "and landing_file not in (select old from _replaced)")
         con.execute(f"insert into suspect select hash({key}) from present")
     columns = f"{key} as key, {day} as day, {version} as version, {filled} as filled, md5(cast(row({body}) as varchar)) as body, "
     columns += "landing_file, landing_line"
@@ -268,6 +302,11 @@ def _resolve(con: duckdb.DuckDBPyConnection, staged: Staged, seen: Snapshot) -> 
         where c.pos is not null and c.landing_file = w.landing_file and c.landing_line = w.landing_line group by c.key, c.day"""
     )
     con.execute("create or replace temp table lost as select key, day, landing_file, landing_line, file from contest where pos is null and place > 1")
+    if seen.files and con.execute("select count(*) from _replaced").fetchone()[0]:
+        con.execute(
+            f"""insert into lost select {key}, {day}, landing_file, landing_line, file
+            from {parquet_list((e.path for e in seen.files), filename="file")} where landing_file in (select old from _replaced)"""
+        )
     con.execute(
         """create or replace temp table excluded as
         select pos from bad union all select pos from contest where pos is not null and place > 1"""
@@ -327,15 +366,19 @@ def _count(
     }))
     lake.attach(con, "core.landing_file")
     con.execute(
-        f"""create or replace temp table _before as select landing_file, kept_count, superseded_count, reported_cost_usd from core.landing_file
-        where target_table = {literal(table)} and landing_file in (select landing_file from _file_facts)"""
+        f"""create or replace temp table _before as
+        select coalesce(new, landing_file) as landing_file, sum(kept_count - coalesce(expired_count, 0)) as kept_count, sum(superseded_count) as superseded_count,
+            sum(reported_cost_usd) as reported_cost_usd
+        from core.landing_file left join _replaced on old = landing_file
+        where target_table = {literal(table)} and coalesce(new, landing_file) in (select landing_file from _file_facts) group by 1"""
     )
     cost = "reported_cost_usd" if "reported_cost_usd" in promised.names else "null"
     con.execute("create or replace temp table _there as select null::varchar as landing_file, 0 as n, 0 as cost where false")
     if seen.files and con.execute("select count(*) from _before").fetchone()[0]:
         con.execute(
-            f"""create or replace temp table _there as select landing_file, count(*) as n, sum({cost}) as cost from {parquet_list(e.path for e in seen.files)}
-            where landing_file in (select landing_file from _before) group by 1"""
+            f"""create or replace temp table _there as select coalesce(new, landing_file) as landing_file, count(*) as n, sum({cost}) as cost
+            from {parquet_list(e.path for e in seen.files)} left join _replaced on old = landing_file
+            where coalesce(new, landing_file) in (select landing_file from _before) group by 1"""
         )
     ledger = write(
         con, folder / "ledger.parquet",
@@ -348,7 +391,7 @@ def _count(
         ), bad_line as (select landing_file, count(*) as lines from _bad_line group by 1
         ), superseded as (
             -- Rows of files outside this batch that lost: told once, beside the first file of the batch.
-            select count(*) as n from lost where landing_file not in (select landing_file from _file_facts)
+            select count(*) as n from lost where landing_file not in (select landing_file from _file_facts union all select old from _replaced)
         ), gone as (
             select landing_file, kept_count - coalesce(n, 0) as gone, superseded_count as superseded_before,
                 reported_cost_usd - coalesce(cost, 0) as gone_cost
@@ -362,13 +405,13 @@ def _count(
             coalesce(duplicate, 0) - kept_before as duplicate_count,
             case when f.landing_file = (select min(landing_file) from _file_facts) then (select n from superseded) else 0 end
                 + coalesce(superseded_before, 0) - (coalesce(gone, 0) - kept_before) as superseded_count,
-            coalesce(bad, 0) + coalesce(lines, 0) as quarantined_count,
+            coalesce(bad, 0) + coalesce(lines, 0) as quarantined_count, null as expired_count,
             cast(coalesce(cost, 0) + case when kept_before > 0 then gone_cost else 0 end as decimal(38, 12)) as reported_cost_usd
         from (
             select *, least(coalesce(gone, 0), coalesce(duplicate, 0)) as kept_before
             from _file_facts left join record using (landing_file) left join bad_line using (landing_file) left join gone using (landing_file)) f)""",
     )
-    files = write(con, folder / "files.parquet", f"select landing_file, {literal(table)} as target_table from _file_facts")
+    files = write(con, folder / "files.parquet", f"select landing_file, {literal(table)} as target_table from (select landing_file from _file_facts union all select old from _replaced)")
     total = con.execute(
         f"""select count(*), sum(record_count), sum(kept_count), sum(duplicate_count), sum(quarantined_count), sum(context_count)
         from read_parquet({literal(str(ledger))})"""

@@ -128,12 +128,14 @@ def land(
     progress: Callable[[int], None] | None = None,
     *,
     each_day: bool = False,
+    outlived: frozenset[str] = frozenset(),
 ) -> list[Landed]:
     """Copy what is at `url` into landing as having arrived on `day`; returns the files landed or found landed already.
 
     A file that was landed before and has not changed since (size, time or ETag) is not read again. `progress` is told
     the bytes copied. With `each_day` the same bytes land again on another day: a price list that returns to what it was is
-    news. Raises `RetryLater` when a read or write fails part-way; nothing half-copied is left visible.
+    news. What is `outlived` (paths of files that were taken in and are kept no longer) is not landed again. Raises `RetryLater`
+    when a read or write fails part-way; nothing half-copied is left visible.
     """
     if not NAME.fullmatch(source):
         raise NotConfigured(f"{source!r} is no name for a source: letters, digits, -, _ and . only, a letter or digit first")
@@ -152,17 +154,20 @@ def land(
             path.rsplit("/", 1)[-1]: path
             for path in landed_paths(settings, source)
             if not each_day or landed_day(path) == day
-        }
+        } | {path.rsplit("/", 1)[-1]: path for path in outlived}
         for path in paths:
             origin, version = redacted(fs.unstrip_protocol(path)), _version(fs, path)
             before, lines = known.get((origin, version), (None, None))
+            if before in outlived:
+                continue
             if before and not each_day and out.exists(f"{root}/{before}"):
                 landed.append(Landed(before, out.size(f"{root}/{before}"), origin, lines))
                 continue
-            landed.append(_copy(settings, fs, path, source, day, origin, progress, present))
-            present[landed[-1].path.rsplit("/", 1)[-1]] = landed[-1].path
-            lines = landed[-1].lines
-            fresh.append((source, origin, version, landed[-1].path, lines.count, lines.is_suspicious))
+            one = _copy(settings, fs, path, source, day, origin, progress, present)
+            fresh.append((source, origin, version, one.path, one.lines.count, one.lines.is_suspicious))
+            if one.path not in outlived:
+                landed.append(one)
+                present[one.path.rsplit("/", 1)[-1]] = one.path
             if len(fresh) >= 500:
                 _remember(memory, fresh)
         _remember(memory, fresh)

@@ -35,18 +35,28 @@ class MaintenanceReport:
     compacted_files: int = 0
     expired_snapshots: int = 0
     removed_files: int = 0
+    finished_erasures: int = 0
+    retained: str = ""
 
     def __str__(self) -> str:
         return (
             f"{self.compacted_files} small files put together, {self.expired_snapshots} old snapshots expired, "
             f"{self.removed_files} orphaned files removed"
+            + (f"; {self.finished_erasures} erasures finished" if self.finished_erasures else "")
+            + (f"; {self.retained}" if self.retained else "")
         )
 
 
 @storage("maintenance")
 def maintain(settings: Settings, keep_snapshots: timedelta = KEEP_SNAPSHOTS, keep_orphans: timedelta = KEEP_ORPHANS) -> MaintenanceReport:
-    """Compact, expire and clean up every table. Safe beside running writers; running it twice changes nothing more."""
+    """Finish erasures, carry out retention, compact, expire and clean up every table. Safe beside running writers; running it twice changes nothing more."""
+    from pipelines.erase import finish
+    from pipelines.retention import retain
+
     lake, done = Lake(settings), MaintenanceReport()
+    done.finished_erasures = len(finish(settings))
+    if settings.retention:
+        done.retained = str(retain(settings))
     there = [name for name in tables() if lake.exists(name)]
     for name in there:
         recover(lake, name)

@@ -134,7 +134,7 @@ def _read_snapshots(settings: Settings, lake: Lake, seen: Snapshot, feed: str, f
                 select {", ".join(contract("core.landing_file").typed())} from (select f.landing_file, 'core.price_quote' as target_table, {literal(feed)} as source, {literal(format)} as source_format,
                     cast(f.quoted_at as date) as landed_day, b.byte_count, cast(1 as bigint) as line_count, count(q.landing_file) as record_count,
                     cast(0 as bigint) as context_count, count(q.landing_file) as kept_count, cast(0 as bigint) as duplicate_count,
-                    cast(0 as bigint) as superseded_count, cast(0 as bigint) as quarantined_count, cast(0 as decimal(38, 12)) as reported_cost_usd
+                    cast(0 as bigint) as superseded_count, cast(0 as bigint) as quarantined_count, null as expired_count, cast(0 as decimal(38, 12)) as reported_cost_usd
                 from _snapshot f join (select unnest($files) as local, unnest($sizes) as byte_count) b using (local)
                 left join read_parquet({literal(str(path))}) q using (landing_file) group by all)""",
                 {"files": [str(p) for p in local], "sizes": [p.stat().st_size for p in local]})

@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     signal_rules: Path | None = Field(None, description="CSV of your own rules for reading feedback, columns as in schemas/reference/signal.csv; they come first")
     reference: Path | None = Field(None, description="Folder with reference files of your own: one takes the place of schemas/reference/<name>.csv")
     pseudonym_key: SecretStr = Field(SecretStr(""), description="Key of the hash that stands for a user's id; keep it secret")
+    retention: dict[str, int] = Field(default_factory=dict, description="Days that a table (`core.inference_content`), or `landing`, keeps what it has; none: for good")
     memory_limit: str = Field("1GB", description="What DuckDB may hold in memory before it spills to <home>/spill")
     threads: int | None = Field(None, description="DuckDB threads; default one a core")
     window_days: int = Field(7, ge=1, description="Formats that spread a call over several files read this many days of landing")

@@ -30,6 +30,7 @@ from pipelines.export.presidio import redacted
 from pipelines.finetune.recipe import Recipe
 from pipelines.finetune.stages import FOLDER
 from pipelines.finetune.versions import FUNNEL, version_facts
+from pipelines.finetune.withdrawal import remember_export
 from pipelines.lake import Lake, storage
 from pipelines.settings import Settings
 
@@ -94,6 +95,8 @@ def export_dataset(settings: Settings, dataset_version: str, format: str, to: st
             con.execute("set threads = 1")  # the same bytes every time
             con.execute((FOLDER / "export.sql").read_text())
             facts = version_facts(lake, con, dataset_version)
+            if facts["withdrawn_at"] is not None:
+                raise NotConfigured(f"{dataset_version} was withdrawn ({facts['withdrawn_because']}); {'use ' + facts['replaced_by'] if facts['replaced_by'] else 'flywheel dataset build makes a clean one'}")
             recipe = Recipe.model_validate_json(facts["recipe_text"])
             kind = "sft" if recipe.kind == "eval" else recipe.kind
             if format not in FORMATS or (format != "trl_parquet" and (format, kind) not in LINES):
@@ -135,6 +138,7 @@ def export_dataset(settings: Settings, dataset_version: str, format: str, to: st
         }  # fmt: skip
         (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
         publish(scratch, to)
+        remember_export(settings, dataset_version, format, to, manifest["files"])
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return done

@@ -195,7 +195,7 @@ def _rows(con: Any, promised: Contract, rows: list[dict[str, Any]], scratch: Pat
     import pyarrow as pa
 
     con.register("fact_rows", pa.Table.from_pylist(rows))
-    path = write(con, scratch / f"{uuid.uuid4().hex}.parquet", f"select {', '.join(promised.typed())} from fact_rows")
+    path = write(con, scratch / f"{uuid.uuid4().hex}.parquet", f"select {', '.join(promised.typed(list(rows[0])))} from fact_rows")
     con.unregister("fact_rows")
     return path
 

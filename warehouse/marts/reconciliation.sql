@@ -3,7 +3,7 @@ with told as (
     select
         source, target_table, count(*) as file_count, sum(byte_count) as byte_count, sum(line_count) as line_count, sum(record_count) as record_count,
         sum(context_count) as context_count, sum(duplicate_count) as duplicate_count, sum(quarantined_count) as quarantined_count,
-        sum(kept_count) - sum(superseded_count) as expected_rows, sum(reported_cost_usd) as reported_cost_usd,
+        sum(kept_count) - sum(superseded_count) - sum(coalesce(expired_count, 0)) as expected_rows, sum(reported_cost_usd) as reported_cost_usd,
         sum(superseded_count) as superseded_count
     from core.landing_file
     group by source, target_table

@@ -1,6 +1,7 @@
 -- Langfuse: observations, traces and scores as its blob export writes them (snake_case), as its API answers them
 -- (camelCase), a trace with its observations in one object, or an ingestion batch. Generations and embeddings are calls.
 -- reads: window
+-- records: batch[], data[], observations[], scores[], corrections[], trace.scores[], trace.corrections[]
 -- User, session, tags and name come from the call's trace, where the window holds it. Usage keys add up to the total;
 -- where the total shows that `input` (or `output`) already holds its parts, as several emitters send it, usage_note says so.
 -- A generation whose direct child is a counted generation is a second instrumentation of the same call: context.

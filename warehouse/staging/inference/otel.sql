@@ -1,6 +1,7 @@
 -- OpenTelemetry GenAI over OTLP/JSON: one ExportTraceServiceRequest or ExportLogsServiceRequest a line, as file
 -- exporters and collectors write them. Spans of model calls are calls; other spans, logs and metrics are context.
 -- reads: window
+-- records: resourceSpans[].scopeSpans[].spans[], resourceLogs[].scopeLogs[].logRecords[]
 -- Reads today's gen_ai.* conventions, their older names, Traceloop / OpenLLMetry and OpenInference. Content comes from
 -- the span, its events, or the log event gen_ai.client.inference.operation.details of that span, in any file of the window.
 -- Input counts hold the cache and output counts the reasoning, unless the part is larger than the whole (usage_note).

@@ -1,0 +1,707 @@
+"""Erase a user, tenant, session or call: from landing, every table, every dataset, every old snapshot; and prove it.
+
+Landing is rewritten first in the open: a file that holds something of theirs gets a successor without it, and one commit puts
+the successor's rows in the place of the old file's, in core, quarantine and ledger. What is built from core is then stale and
+is built anew. Tombstones come before all else, so that neither a run under way nor a file that arrives later brings anything
+back. Killed anywhere and run again, an erasure ends the same: whatever is left is found by the identifier or, where only
+tombstones know it any more, by its hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Iterable
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import fsspec
+import pyarrow as pa
+
+from pipelines import tombstones
+from pipelines.belonging import Belonging, Identifier
+from pipelines.contracts import contract, quoted, tables
+from pipelines.engine import connect, write
+from pipelines.errors import FlywheelError, NotConfigured, StopTheLine
+from pipelines.follow import announcement, follow, recover, replacement, settle
+from pipelines.ingest import ingest_landed
+from pipelines.lake import Lake, storage
+from pipelines.land import landed_paths, redacted
+from pipelines.needles import Needles
+from pipelines.proof import Searched, places, search_everything, search_file
+from pipelines.retention import retain
+from pipelines.rewrite import Landing, Rewritten, _containers, discard, others, rewrite, sweep
+from pipelines.settings import Settings
+from pipelines.stage import Report, silent
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["user", "tenant", "session", "call"]
+SENTENCES = 500
+"""Sentences of theirs that are looked for; of more, an even sample."""
+PASSES = 4
+DATASETS = ("datasets.eval", "datasets.sft", "datasets.preference", "datasets.kto")
+"""Tables that hold versions, the ones that others read first."""
+PERSONAL = frozenset(("core.inference", "core.inference_content", "core.feedback", "core.quarantine", "core.landing_file", "core.gate_result"))
+
+
+@dataclass
+class Erasure:
+    """What an erasure did, and what the search of all bytes found afterwards. Holds no identifier and nothing that was said."""
+
+    erasure_id: str
+    kind: str
+    began_at: str
+    erased_before: bool = False
+    """Whether tombstones of it were there already."""
+    calls: int = 0
+    signals: int = 0
+    """Feedback."""
+    identifiers: dict[str, int] = field(default_factory=dict)
+    landing: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Rows before and after, of the tables that changed."""
+    datasets: list[dict[str, Any]] = field(default_factory=list)
+    exports: list[dict[str, Any]] = field(default_factory=list)
+    models: list[dict[str, Any]] = field(default_factory=list)
+    snapshots_expired: int = 0
+    files_deleted: int = 0
+    searched: dict[str, Any] = field(default_factory=dict)
+    not_searched: dict[str, int] = field(default_factory=dict)
+    found: dict[str, int] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.found and not any(p.endswith((".parquet", ".avro")) for p in self.searched.get("could_not_be_unpacked", ()))
+
+    def __str__(self) -> str:
+        files, size = (sum(self.searched.get(k, {}).values()) for k in ("files", "bytes"))
+        rows = sum(t["before"] - t["after"] for t in self.tables.values() if t["after"] < t["before"])
+        lines = [
+            f"erasure {self.erasure_id} of a {self.kind}{' (erased before)' if self.erased_before else ''}: {self.calls:,} calls and {self.signals:,} signals; "
+            f"{self.landing.get('records', 0):,} records out of {self.landing.get('files', 0):,} landed files, {rows:,} rows out of {len(self.tables)} tables",
+            f"{len(self.datasets)} dataset versions withdrawn, {len(self.exports)} exports to recall, {self.snapshots_expired:,} snapshots expired, {self.files_deleted:,} files deleted",
+            f"searched {files:,} files, {size:,} bytes ({sum(self.searched.get('decoded_bytes', {}).values()):,} decoded): "
+            + ("nothing found" if not self.found else f"FOUND in {len(self.found)} files"),
+        ]
+        lines += [f"  not decoded: {path} ({why})" for path, why in sorted(self.searched.get("could_not_be_unpacked", {}).items())]
+        lines += [f"  found {n} times in {path}" for path, n in sorted(self.found.items())]
+        lines += [f"  recall {e['url']} ({e['dataset_version']}, {e['format']})" for e in self.exports]
+        return "\n".join(lines + [f"  note: {w}" for w in self.warnings])
+
+
+@dataclass
+class _Theirs:
+    """What belongs to whom is erased, as core has it."""
+
+    calls: set[str] = field(default_factory=set)
+    signals: set[str] = field(default_factory=set)
+    identifiers: set[Identifier] = field(default_factory=set)
+    lines: set[tuple[str, int]] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.calls or self.signals)
+
+
+@storage("erasure")
+def erase(settings: Settings, kind: Kind, text: str, report: Report = silent) -> Erasure:
+    """Erase whom or what an identifier names, as it stands in the logs; a user's may also be given as core's pseudonym.
+
+    Raises `NotConfigured` when nothing of it is there and nothing ever was. Erasing twice leaves what erasing once leaves.
+    """
+    lake, began = Lake(settings), datetime.now(UTC).replace(tzinfo=None)
+    raw = _as_logged(settings, lake, text) if kind == "user" else text
+    subject = Identifier(kind, raw)
+    erasure_id = tombstones.tombstone_hash(settings, kind, raw)[:12]
+    stones = tombstones.known(lake)
+    before = tombstones.tombstone_hash(settings, kind, raw) in stones
+    done = Erasure(erasure_id, kind, began.isoformat(timespec="seconds"), before)
+    if not settings.pseudonym_key.get_secret_value():
+        done.warnings.append("pseudonym_key is not set: whoever can guess an identifier can tell that it was erased")
+    return _erase(settings, lake, subject, done, began, stones, report)
+
+
+@storage("erasure")
+def finish(settings: Settings, report: Report = silent) -> list[Erasure]:
+    """Finish erasures that a crash cut off, by what their tombstones still know."""
+    lake, done = Lake(settings), []
+    for erasure_id, began in tombstones.unfinished(lake).items():
+        done.append(_erase(settings, lake, None, Erasure(erasure_id, "crashed erasure", began.isoformat(timespec="seconds"), True), began, tombstones.known(lake), report))
+    return done
+
+
+def _erase(settings: Settings, lake: Lake, subject: Identifier | None, done: Erasure, began: datetime, stones: dict, report: Report) -> Erasure:
+    scratch = settings.scratch / f"erase-{uuid.uuid4().hex}"
+    scratch.mkdir(parents=True)
+    try:
+        for name in tables():
+            if lake.exists(name):
+                recover(lake, name)
+        rows = _rows(lake)
+        subjects = {subject} if subject else set()
+        if done.erased_before:
+            # Whatever was found before and is still there, after a crash say, is known by its hash.
+            subjects |= _left_over(settings, scratch, stones, done.erasure_id, lake, report)
+        theirs = _theirs(settings, lake, subjects)
+        texts = _sentences(settings, lake, theirs, done)
+        landing = Landing(settings, scratch)
+        formats = _formats(settings, lake)
+        systems = _systems(settings, lake)
+        ledger_targets = ledger(lake)
+        paths = [p for s in sources(settings) for p in landed_paths(settings, s)
+                 if ledger_targets.get(p, {"core.inference"}) & {"core.inference", "core.feedback"}]
+
+        def unowned(links: set[Identifier]) -> set[Identifier]:
+            return others(lake, links, {}, theirs.calls)
+
+        def told(path: str) -> None:
+            report(f"looking through {path[:60]}", None)
+
+        found, known = sweep(landing, paths, subjects | theirs.identifiers, texts, unowned, lambda p: formats.get(p.split("/")[0]), lambda p: systems.get(p.split("/")[0], frozenset()), told)
+        if not theirs and not found.lines and not done.erased_before:
+            raise NotConfigured(
+                f"nothing of this {done.kind} is in the warehouse or in the {found.files:,} landed files ({found.byte_count:,} bytes) that were looked through; nothing was changed"
+            )
+        done.calls, done.signals = len(theirs.calls), len(theirs.signals)
+        done.identifiers = {k: sum(i.kind == k for i in known) for k in sorted({i.kind for i in known})}
+        report("leaving tombstones", None)
+        tombstones.bury(lake, known, done.erasure_id, began, opens=True)
+        _touch(lake, done.erasure_id)
+        totals = Rewritten()
+        changed: dict[str, str] = {}
+        whole: dict[str, set[int]] = {}
+        for _ in range(PASSES):
+            one = _rewrite(settings, landing, found.lines, whole, known, formats, systems, report)
+            changed |= one.files
+            totals.records, totals.shared, totals.mentions = totals.records + one.records, totals.shared + one.shared, totals.mentions + one.mentions
+            _take_over(settings, lake, one.files, formats, ledger_targets, report)
+            discard(settings, one.files)
+            # What core still has: what came in meanwhile, or what only the format's select can read out of its line.
+            left = _theirs(settings, lake, subjects | known)
+            theirs.calls, theirs.signals = theirs.calls | left.calls, theirs.signals | left.signals
+            theirs.identifiers |= left.identifiers
+            if not left.lines:
+                break
+            tombstones.bury(lake, left.identifiers, done.erasure_id, began, opens=True)
+            known |= left.identifiers
+            there = {path for s in sources(settings) for path in landed_paths(settings, s)}
+            if not any(path in there for path, _ in left.lines):
+                _strike_rows(lake, scratch, left)
+                break
+            whole = {}
+            for path, line in left.lines:
+                whole.setdefault(path, set()).add(line)
+            ledger_targets = ledger(lake)
+            found.lines = {}
+        else:
+            raise StopTheLine(f"{len(left.lines)} records are in core again after each removal; something brings them in while they are erased")
+        done.landing = {"files": len(changed), "records": totals.records, "with_what_they_shared": totals.shared, "mentions_replaced": totals.mentions, "looked_through_files": found.files, "looked_through_bytes": found.byte_count}
+        if totals.shared:
+            done.warnings.append(f"{totals.shared} records of others went too: what their line shares with them (a resource, a trace) was of whom was erased")
+        _forget_origins(settings, known)
+        if settings.retention:
+            retain(settings)  # what was taken in anew may be older than its table keeps
+        _strike_named(lake, scratch, known)
+        _rebuild(settings, lake, report)
+        needles, done.not_searched = _needles(settings, known, found.texts)
+        _datasets(settings, lake, needles, done, began, report)
+        _models(lake, theirs, done)
+        done.tables = {t: {"before": rows.get(t, 0), "after": n} for t, n in _rows(lake).items() if rows.get(t, 0) != n and t not in (tombstones.TABLE, "core.gate_result")}
+        _expire(settings, lake, done)
+        lake.publish_views()
+        shutil.rmtree(scratch, ignore_errors=True)
+        _prove(settings, lake, needles, done, report)
+        if done.is_clean:
+            tombstones.close(lake, done.erasure_id)
+        else:
+            done.warnings.append("the erasure stays open: flywheel maintain, or the same command, goes on with it")
+        _write_report(settings, done)
+        return done
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _as_logged(settings: Settings, lake: Lake, user: str) -> str:
+    """A user's id as the logs have it, given so or as core's pseudonym."""
+    if not re.fullmatch("[0-9a-f]{32}", user) or not lake.exists("core.inference"):
+        return user
+    with connect(settings) as con:
+        lake.attach(con, "core.inference")
+        lines = con.execute("select landing_file, landing_line from core.inference where user_id = $user limit 20", {"user": user}).fetchall()
+    if not lines:
+        return user
+    scratch = settings.scratch / f"name-{uuid.uuid4().hex}"
+    scratch.mkdir(parents=True)
+    try:
+        landing = Landing(settings, scratch)
+        stones = {tombstones.tombstone_hash_of_pseudonym(settings, user): ("user", None)}
+        # The line itself, or for formats that bring a trace's user together, any line of the files around it.
+        for path, line in lines:
+            with landing.readable(path).path.open(errors="replace") as opened:
+                wanted = [text for n, text in enumerate(opened, 1) if n == line]
+            if found := tombstones.recognised(settings, wanted, stones):
+                return next(iter(found)).text
+        for path in sorted({p for s in {p.split("/")[0] for p, _ in lines} for p in landed_paths(settings, s)}):
+            with landing.readable(path).path.open(errors="replace") as opened:
+                if found := tombstones.recognised(settings, opened, stones):
+                    return next(iter(found)).text
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    raise NotConfigured("that is a pseudonym of core, but no landed file has the id it stands for any more; give the id itself")
+
+
+def _left_over(settings: Settings, scratch: Path, stones: dict, erasure_id: str, lake: Lake, report: Report) -> set[Identifier]:
+    """Identifiers in core and landing that have a tombstone of this erasure."""
+    with connect(settings) as con:
+        lake.attach(con, tombstones.TABLE)
+        own = {r[0] for r in con.execute(f"select identifier_hash from {tombstones.TABLE} where erasure_id = $id", {"id": erasure_id}).fetchall()}
+    own_stones = {h: s for h, s in stones.items() if h in own}
+    found: set[Identifier] = set()
+    landing = Landing(settings, scratch)
+    for source in sources(settings):
+        for path in landed_paths(settings, source):
+            report(f"looking for what is left in {path[:60]}", None)
+            with landing.readable(path).path.open(errors="replace") as opened:
+                found |= tombstones.recognised(settings, opened, own_stones)
+            landing.forget(path)
+    return found
+
+
+def _theirs(settings: Settings, lake: Lake, subjects: set[Identifier]) -> _Theirs:
+    """Calls and signals in core that belong to some identifiers, and the sessions and traces that are theirs alone."""
+    found = _Theirs()
+    if not lake.exists("core.inference") and not lake.exists("core.feedback"):
+        return found
+    with connect(settings) as con:
+        for name in ("core.inference", "core.feedback"):
+            lake.attach(con, name)
+        by_kind = {k: pa.array(sorted(tombstones.pseudonym(settings, i.text) if k == "user" else i.text for i in subjects if i.kind == k), pa.string())
+                   for k in ("user", "tenant", "session", "trace", "call")}
+        for kind, texts in by_kind.items():
+            con.register(f"_{kind}", pa.table({"text": texts}))
+        con.execute(
+            """create temp table mine as select inference_id, user_id, tenant, session_id, trace_id, landing_file, landing_line from core.inference
+            where user_id in (from _user) or tenant in (from _tenant) or session_id in (from _session) or trace_id in (from _trace)
+                or inference_id in (from _call) or regexp_extract(inference_id, '([^:]+)$', 1) in (from _call) or regexp_extract(inference_id, '^[^:]*:(.+)$', 1) in (from _call)"""
+        )
+        # A session or trace is theirs when nobody else is known in it. Who is somebody else hangs on what is erased.
+        kinds = {i.kind for i in subjects}
+        somebody = "c.user_id is not null" if "user" in kinds else "c.tenant is not null" if "tenant" in kinds else "c.session_id is not null" if "session" in kinds else "true"
+        con.execute("create temp table owned (kind varchar, text varchar)")
+        for _ in range(4):
+            for kind, column in (("session", "session_id"), ("trace", "trace_id")):
+                con.execute(
+                    f"""insert into owned select distinct '{kind}', {column} from mine where {column} is not null
+                    and {column} not in (select text from owned where kind = '{kind}')
+                    and {column} not in (select {column} from core.inference c where {column} is not null and {somebody}
+                        and inference_id not in (select inference_id from mine))"""
+                )
+            [(added,)] = con.execute(
+                """insert into mine select inference_id, user_id, tenant, session_id, trace_id, landing_file, landing_line from core.inference
+                where inference_id not in (select inference_id from mine)
+                and (session_id in (select text from owned where kind = 'session') or trace_id in (select text from owned where kind = 'trace'))"""
+            ).fetchall()
+            if not added:
+                break
+        signals = con.execute(
+            """select feedback_id, landing_file, landing_line from core.feedback
+            where rater_id in (from _user) or feedback_id in (from _call) or regexp_extract(feedback_id, '^[^:]*:(.+)$', 1) in (from _call)
+                or (target_kind = 'call' and target_id in (select inference_id from mine))
+                or (target_kind = 'session' and (target_id in (select text from owned where kind = 'session') or target_id in (from _session)))
+                or (target_kind = 'trace' and (target_id in (select text from owned where kind = 'trace') or target_id in (from _trace)))
+                or trace_id in (select text from owned where kind = 'trace') or trace_id in (from _trace)"""
+        ).fetchall()
+        calls = con.execute("select distinct inference_id, landing_file, landing_line from mine").fetchall()
+        found.calls, found.signals = {c[0] for c in calls}, {s[0] for s in signals}
+        found.lines = {c[1:] for c in calls} | {s[1:] for s in signals}
+        found.identifiers = {Identifier(kind, text) for kind, text in con.execute("select distinct kind, text from owned").fetchall()}
+        for id in found.calls | found.signals:
+            system, _, native = id.partition(":")
+            found.identifiers.add(Identifier("call", id))
+            last = native.rpartition(":")[2] if system == "otel" else native
+            if last and last != id:
+                plain = Identifier("call", last)
+                found.identifiers.add(plain if plain.is_telling else Identifier("call", last, frozenset((system,))))
+    return found
+
+
+def _sentences(settings: Settings, lake: Lake, theirs: _Theirs, done: Erasure) -> set[bytes]:
+    """Stretches of what they said and were told, of letters that are written the same in any JSON; an even sample of many."""
+    if not theirs.calls or not lake.exists("core.inference_content"):
+        return set()
+    with connect(settings) as con:
+        lake.attach(con, "core.inference_content")
+        con.register("_mine", pa.table({"id": sorted(theirs.calls)}))
+        said = con.execute(
+            """select distinct unnest(regexp_extract_all(concat_ws(' ', input_messages, output_messages), '[A-Za-z0-9 ,.;:()-]{32,160}')) as s
+            from core.inference_content where inference_id in (from _mine) order by md5(s) limit 5000"""
+        ).fetchall()
+    sentences = sorted({s.strip().encode() for (s,) in said if len(s.strip()) >= 32 and " " in s.strip()}, key=lambda s: hashlib.md5(s, usedforsecurity=False).digest())
+    done.not_searched["sentences beyond an even sample"] = max(0, len(sentences) - SENTENCES)
+    return set(sentences[:SENTENCES])
+
+
+def sources(settings: Settings) -> list[str]:
+    fs, root = fsspec.core.url_to_fs(settings.landing)
+    fs.invalidate_cache()
+    return sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(root, detail=False)) if fs.exists(root) else []
+
+
+def ledger(lake: Lake) -> dict[str, set[str]]:
+    """By landed file: the tables it was taken into."""
+    if not lake.exists("core.landing_file"):
+        return {}
+    with connect(lake.settings) as con:
+        lake.attach(con, "core.landing_file")
+        found: dict[str, set[str]] = {}
+        for path, target in con.execute("select landing_file, target_table from core.landing_file").fetchall():
+            found.setdefault(path, set()).add(target)
+        return found
+
+
+def _formats(settings: Settings, lake: Lake) -> dict[str, str]:
+    """The format that reads each source, as the ledger says, else the settings."""
+    formats = {name: source.format for name, source in settings.sources.items()}
+    if lake.exists("core.landing_file"):
+        with connect(settings) as con:
+            lake.attach(con, "core.landing_file")
+            formats |= dict(con.execute("select source, any_value(source_format) from core.landing_file where target_table in ('core.inference', 'core.feedback') group by 1").fetchall())
+    return formats
+
+
+def _systems(settings: Settings, lake: Lake) -> dict[str, frozenset[str]]:
+    """The prefixes of the calls of each source."""
+    if not lake.exists("core.inference"):
+        return {}
+    with connect(settings) as con:
+        lake.attach(con, "core.inference")
+        rows = con.execute("select source, split_part(inference_id, ':', 1) from core.inference group by all").fetchall()
+    return {s: frozenset(p for source, p in rows if source == s) for s, _ in rows}
+
+
+def _touch(lake: Lake, erasure_id: str) -> None:
+    """A commit to what ingest fills: whoever is about to commit there must look again, and then sees the tombstones."""
+    for table in ("core.inference", "core.feedback"):
+        if lake.exists(table):
+            settle(lake, table, lambda seen: lake.commit(seen, [], properties={"flywheel.erased": f"{erasure_id} {uuid.uuid4().hex}"}))
+
+
+def _rewrite(
+    settings: Settings, landing: Landing, lines: dict[str, set[int]], whole: dict[str, set[int]], known: set[Identifier],
+    formats: dict[str, str], systems: dict[str, frozenset[str]], report: Report,
+) -> Rewritten:
+    done, belonging = Rewritten(), Belonging(known)
+    present: dict[str, dict[str, str]] = {}
+    for path in sorted(lines.keys() | whole.keys()):
+        report(f"writing {path[:60]} anew", None)
+        source = path.split("/")[0]
+        if source not in present:
+            present[source] = {p.rsplit("/", 1)[-1]: p for p in landed_paths(settings, source)}
+        if path not in present[source].values():
+            continue
+        rewrite(landing, path, lines.get(path, set()), whole.get(path, set()), belonging, _containers(settings, formats.get(source)), systems.get(source, frozenset()), done, present[source])
+        landing.forget(path)
+    return done
+
+
+def _take_over(settings: Settings, lake: Lake, renamed: dict[str, str], formats: dict[str, str], ledger: dict[str, set[str]], report: Report) -> None:
+    """Bring core from the old files to those that take their place, a source and table at a time, each in one commit."""
+    for source in sorted({p.split("/")[0] for p in renamed}):
+        for target in ("inference", "feedback"):
+            taken = {old: new for old, new in renamed.items() if old.split("/")[0] == source and f"core.{target}" in ledger.get(old, ())}
+            if taken:
+                report(f"{source}: taking {len(taken)} files in anew", None)
+                ingest_landed(settings, source, formats[source], report, only=set(taken.values()), replaced=taken, target=target)
+
+
+def _strike_rows(lake: Lake, scratch: Path, left: _Theirs) -> None:
+    """Rows whose landed file is no more (it outlived its retention): they go from the tables themselves, and are told in the ledger."""
+    with connect(lake.settings) as con:
+        con.register("_ids", pa.table({"id": sorted(left.calls | left.signals)}))
+        drop = write(con, scratch / "struck.parquet", "select id from _ids")
+        gone: dict[tuple[str, str], int] = {}
+        for table, key in (("core.inference", "inference_id"), ("core.feedback", "feedback_id")):
+            if lake.exists(table):
+                lake.attach(con, table)
+                for file, n in con.execute(f"select landing_file, count(*) from {table} where {key} in (select id from _ids) group by 1").fetchall():
+                    gone[table, file] = n
+    for table, key in (("core.inference_content", "inference_id"), ("core.inference", "inference_id"), ("core.feedback", "feedback_id")):
+        if lake.exists(table):
+            drop_rows(lake, table, drop, {key: "id"}, gone if table != "core.inference_content" else {})
+
+
+def drop_rows(lake: Lake, table: str, drop: Path, on: dict[str, str], gone: dict[tuple[str, str], int] | None = None) -> None:
+    """Take rows out of a table, and say in the ledger how many of each file went, in one announced commit."""
+    name = uuid.uuid4().hex
+    steps = [replacement(lake, table, [], drop, on)]
+    mine = {file: n for (t, file), n in (gone or {}).items() if t == table}
+    if mine:
+        folder = drop.parent / uuid.uuid4().hex
+        with connect(lake.settings) as con:
+            lake.attach(con, "core.landing_file")
+            con.register("_gone", pa.table({"file": list(mine), "n": pa.array(mine.values(), pa.int64())}))
+            columns = ", ".join(
+                f"coalesce(expired_count, 0) + n as {quoted(c)}" if c == "expired_count" else quoted(c) for c in contract("core.landing_file").names)
+            ledger = write(con, folder / "ledger.parquet", f"select {columns} from core.landing_file join _gone on file = landing_file where target_table = '{table}'")
+            files = write(con, folder / "files.parquet", f"select file as landing_file, '{table}' as target_table from _gone")
+        steps.append(replacement(lake, "core.landing_file", [(ledger, None)], files, {"landing_file": "landing_file", "target_table": "target_table"}))
+    settle(lake, table, lambda seen: lake.commit(seen, [], properties=announcement(name, steps)))
+    follow(lake, table, name, steps)
+
+
+def _strike_named(lake: Lake, scratch: Path, known: set[Identifier]) -> None:
+    """Rows of tables that nothing rebuilds (forecasts of a tenant) and that name what is erased in a column of its kind."""
+    columns = {"tenant": "tenant", "session": "session_id", "trace": "trace_id"}
+    for table in tables():
+        if contract(table).is_built or table.split(".")[0] not in ("forecasts",) or not lake.exists(table):
+            continue
+        for kind, column in columns.items():
+            texts = sorted(i.text for i in known if i.kind == kind)
+            if texts and column in contract(table).names:
+                with connect(lake.settings) as con:
+                    con.register("_texts", pa.table({"text": texts}))
+                    drop = write(con, scratch / f"{uuid.uuid4().hex}.parquet", "select text from _texts")
+                drop_rows(lake, table, drop, {column: "text"})
+
+
+def _rebuild(settings: Settings, lake: Lake, report: Report) -> None:
+    """Build what has become stale, of the tables that are there."""
+    from pipelines.build import build_tables, mart_order
+
+    if names := [n for n in mart_order() if lake.exists(n)]:
+        build_tables(settings, names, None, report)
+
+
+def _needles(settings: Settings, known: set[Identifier], texts: set[bytes]) -> tuple[Needles, dict[str, int]]:
+    """What all bytes are searched for; and what not, by the reason."""
+    words, short = set(), 0
+    for one in known:
+        if one.is_telling:
+            words |= set(one.needles)
+        else:
+            short += 1
+        if one.kind == "user":
+            words.add(tombstones.pseudonym(settings, one.text).encode())
+    skipped = {"ids too short or too common to be told from other words; they were looked for as values of their kind": short}
+    return Needles(words, texts), {reason: n for reason, n in skipped.items() if n}
+
+
+def _datasets(settings: Settings, lake: Lake, needles: Needles, done: Erasure, began: datetime, report: Report) -> None:
+    """Withdraw every version that holds something of theirs, and issue a clean one of the same recipe."""
+    from pipelines.finetune.versions import VERSION
+
+    fs_of = fsspec.core.url_to_fs
+    for table in DATASETS:
+        if not lake.exists(table):
+            continue
+        held = set()
+        for entry in lake.snapshot(table).files:
+            report(f"looking through {table} {entry.partition}", None)
+            fs, path = fs_of(entry.path)
+            one = Searched()
+            search_file(fs, path, table, needles, one)
+            if one.found:
+                held.add(str(entry.partition))
+        for version in sorted(held):
+            report(f"{version}: making a clean version", None)
+            clean, why = replace_version(settings, lake, version, began, "erasure")
+            done.datasets.append({"dataset_version": version, "table": table, "clean_version": clean, "why_none": why})
+    if lake.exists(VERSION) and lake.exists("datasets.export"):
+        with connect(settings) as con:
+            lake.attach(con, "datasets.export")
+            lake.attach(con, VERSION)
+            rows = con.execute(
+                f"""select e.dataset_version, e.format, e.url, cast(e.exported_at as varchar), e.files from datasets.export e join {VERSION} v using (dataset_version)
+                where v.withdrawn_because = 'erasure' order by e.exported_at, e.url""").fetchall()
+        held_now = {d["dataset_version"] for d in done.datasets}
+        done.exports = [{"dataset_version": v, "format": f, "url": u, "exported_at": at, "files": json.loads(files)} for v, f, u, at, files in rows if v in held_now or done.erased_before]
+    if done.exports:
+        done.warnings.append(f"{len(done.exports)} exports were written outside and must be deleted and recalled by hand")
+
+
+def replace_version(settings: Settings, lake: Lake, version: str, at: datetime, because: str) -> tuple[str | None, str | None]:
+    """Make a version's recipe anew, pinned to what is there now, and withdraw the version; returns the clean one, or None and why there is none."""
+    from pipelines.finetune.recipe import Recipe
+    from pipelines.finetune.versions import build_dataset, version_facts
+    from pipelines.finetune.withdrawal import withdraw
+
+    with connect(settings) as con:
+        recipe = Recipe.model_validate_json(version_facts(lake, con, version)["recipe_text"])
+    clean, why = None, None
+    try:
+        clean = build_dataset(settings, recipe).dataset_version
+    except FlywheelError as error:
+        why = f"no clean version could be made ({type(error).__name__})"
+        log.warning("%s: %s", version, error)
+    if clean != version:
+        withdraw(settings, version, at, because, clean)
+    return clean, why
+
+
+def _models(lake: Lake, theirs: _Theirs, done: Erasure) -> None:
+    """Routing policies that were trained while these calls were in the log. What they learnt stays in their weights."""
+    if not theirs.calls or not lake.exists("datasets.policy"):
+        return
+    with connect(lake.settings) as con:
+        lake.attach(con, "datasets.policy")
+        done.models = [{"policy_version": v, "status": s} for v, s in con.execute("select policy_version, status from datasets.policy order by 1").fetchall()]
+    if done.models:
+        done.warnings.append(
+            f"{len(done.models)} routing policies may have learnt from these calls; weights are not unlearned. "
+            + ("Train anew (flywheel routing train) and replace the champion" if any(m["status"] == "champion" for m in done.models) else "None of them is in force")
+        )
+
+
+def personal_tables() -> list[str]:
+    """Tables that hold, or are made from, what people did."""
+    found = set(PERSONAL)
+    for _ in range(len(tables())):
+        more = {t for t in tables() if t not in found and (t.startswith(("datasets.", "forecasts.", "exports.")) or found & set(contract(t).reads))}
+        if not more:
+            break
+        found |= more
+    return [t for t in tables() if t in found]
+
+
+def _expire(settings: Settings, lake: Lake, done: Erasure) -> None:
+    for name in personal_tables():
+        if lake.exists(name):
+            snapshots, files = expire_all(settings, lake, name)
+            done.snapshots_expired, done.files_deleted = done.snapshots_expired + snapshots, done.files_deleted + files
+
+
+def expire_all(settings: Settings, lake: Lake, name: str) -> tuple[int, int]:
+    """Expire all snapshots of a table but the current one, and delete what only those had; returns how many snapshots and files.
+
+    What a run under way has written and not committed yet is not touched.
+    """
+    before = lake.all_files(name)
+    if lake.snapshot(name).id is not None:
+        # Manifests list the files that the last commit took away, with their smallest and largest values; one commit on, no more.
+        settle(lake, name, lambda seen: lake.commit(seen, [], properties={"flywheel.expired": uuid.uuid4().hex}))
+    before |= lake.all_files(name)
+    snapshots = lake.expire(name, datetime.now(UTC))
+    return snapshots, _delete(settings, before, lake.all_files(name))
+
+
+def _delete(settings: Settings, paths: Iterable[str], known: set[str]) -> int:
+    fs, _ = fsspec.core.url_to_fs(settings.warehouse)
+    count = 0
+    for path in sorted(set(paths) - known):
+        with suppress(FileNotFoundError):
+            fs.rm_file(path)
+            count += 1
+    return count
+
+
+def _prove(settings: Settings, lake: Lake, needles: Needles, done: Erasure, report: Report) -> None:
+    """Search all bytes. A file that nothing refers to (of a crashed run, in scratch) is deleted where it holds something."""
+    spill = settings.home / "spill"
+    for path in spill.iterdir() if spill.is_dir() else ():
+        path.unlink(missing_ok=True) if path.is_file() else None  # spilt pages are packed; who has one open keeps it
+    for path in settings.scratch.rglob("*.duckdb*") if settings.scratch.is_dir() else ():
+        path.unlink(missing_ok=True)  # what a dataset's steps hand on; a build under way is begun anew
+    searched = search_everything(settings, needles, lambda path: report(f"searching {path[-60:]}", None))
+    live = {path for name in tables() if lake.exists(name) for path in lake.all_files(name)}
+    warehouse = fsspec.core.url_to_fs(settings.warehouse)[1].rstrip("/") + "/"
+    for path in list(searched.found):
+        stray = (path.startswith(warehouse) and path not in live) or path.startswith(f"{settings.scratch}/")
+        if stray:
+            fs, _ = fsspec.core.url_to_fs(settings.warehouse if path.startswith(warehouse) else str(settings.home))
+            with suppress(FileNotFoundError):
+                fs.rm_file(path)
+            done.files_deleted += 1
+            del searched.found[path]
+    done.found = dict(sorted(searched.found.items()))
+    done.searched = {
+        "identifiers_and_sentences": len(needles.strings), "places": {n: redacted(u) for n, u in places(settings).items()}, "files": searched.files,
+        "bytes": searched.byte_count, "decoded_bytes": searched.decoded_byte_count, "could_not_be_unpacked": searched.unread,
+    }  # fmt: skip
+
+
+def _forget_origins(settings: Settings, known: set[Identifier]) -> None:
+    """Names of source files may hold an identifier; the cache of what was landed from where forgets them, and its free pages."""
+    path = settings.home / "origins.db"
+    if not path.is_file():
+        return
+    belonging = Needles({n for i in known if i.is_telling for n in i.needles})
+    with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as memory:
+        memory.execute("pragma secure_delete = on")
+        with suppress(sqlite3.OperationalError):  # no table yet
+            for (origin,) in memory.execute("select distinct origin from origin").fetchall():
+                if belonging and any(True for _ in belonging.found(origin.encode())):
+                    memory.execute("delete from origin where origin = ?", [origin])
+            memory.execute("vacuum")
+
+
+def _rows(lake: Lake) -> dict[str, int]:
+    return {name: sum(e.rows for e in lake.snapshot(name).files) for name in tables() if lake.exists(name)}
+
+
+def _write_report(settings: Settings, done: Erasure) -> None:
+    """`<home>/erasures/<erasure_id>.json`, and the same to read beside it."""
+    folder = settings.home / "erasures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in ((f"{done.erasure_id}.json", json.dumps(asdict(done), indent=1, default=str) + "\n"), (f"{done.erasure_id}.md", _page(done))):
+        part = folder / f".{name}.part"
+        part.write_text(text)
+        part.replace(folder / name)
+
+
+def _page(done: Erasure) -> str:
+    searched = "\n".join(
+        f"| {place} | {n:,} | {done.searched['bytes'].get(place, 0):,} | {done.searched['decoded_bytes'].get(place, 0):,} |" for place, n in done.searched["files"].items())
+    changed = "\n".join(f"| {t} | {n['before']:,} | {n['after']:,} |" for t, n in done.tables.items())
+    sets = "\n".join(f"- {d['dataset_version']}: withdrawn; {'clean version ' + d['clean_version'] if d['clean_version'] else d['why_none']}" for d in done.datasets) or "none held anything of theirs"
+    recall = "\n".join(f"- {e['url']} ({e['dataset_version']}, {e['format']}, {e['exported_at']})" for e in done.exports) or "none is known of"
+    left_out = "\n".join(f"- {n:,} {reason}" for reason, n in done.not_searched.items() if n) or "nothing"
+    notes = "\n".join(f"- {w}" for w in done.warnings) or "none"
+    found = "Nothing was found." if not done.found else "\n".join(f"- **{n} times in {path}**" for path, n in done.found.items())
+    return f"""# Erasure {done.erasure_id}
+
+Of a {done.kind}, begun {done.began_at} UTC. {done.calls:,} calls, {done.signals:,} signals; {done.landing.get('records', 0):,} records taken out of
+{done.landing.get('files', 0):,} landed files, {done.landing.get('mentions_replaced', 0):,} mentions in records of others replaced. {done.snapshots_expired:,} snapshots expired,
+{done.files_deleted:,} files deleted.
+
+## The search
+
+{done.searched['identifiers_and_sentences']:,} identifiers and sentences were looked for in every byte, packed files unpacked, Parquet decoded.
+
+| place | files | bytes | of these or beyond, decoded |
+|---|---|---|---|
+{searched}
+
+{found}
+
+Not looked for:
+
+{left_out}
+
+## Rows
+
+| table | before | after |
+|---|---|---|
+{changed}
+
+## Dataset versions
+
+{sets}
+
+## Exports to delete and recall
+
+{recall}
+
+## Notes
+
+{notes}
+"""
+
