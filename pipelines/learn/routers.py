@@ -6,7 +6,9 @@ All have scikit-learn's manners (`fit`, `predict`, `get_params`, `clone`, usable
         X           rows (a DataFrame, or texts), or a matrix of features
         rewards     (n, k), 0..1: what each arm's answer was worth; NaN where it was not seen. A DataFrame's columns name the arms
         costs       (n, k): what each answer cost, in any one currency; NaN where unknown
-        propensity  (n,): how likely the one arm seen was to be chosen, for the log of a policy that explored
+        propensity  (n,): how likely the one arm seen was to be chosen, for the log of a policy that explored. It is checked, and not
+                    weighed by: a model of what rewards depend on needs no weights where the log holds what the old policy saw, and
+                    weighing costs rows (it won nothing on real outcomes). Whoever judges the router needs it (`offpolicy`)
     predict_value(X)    (n, k) expected reward; NaN for an arm never seen
     predict_cost(X)     (n, k) expected cost; NaN for an arm of which no cost was ever seen
     predict(X, willingness_to_pay, allowed, fallback)    (n,) the arm to call
@@ -31,7 +33,7 @@ from scipy import sparse
 from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import TruncatedSVD
-from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.preprocessing import OneHotEncoder, normalize
@@ -82,7 +84,7 @@ class Router(BaseEstimator):
         if len(weight) != len(rewards) or not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
             raise ValueError("sample_weight must be one finite number ≥ 0 a row, not all of them 0")
         if propensity is not None:
-            weight = weight * _from_propensity(np.asarray(propensity, dtype=float), seen)
+            _check_propensity(np.asarray(propensity, dtype=float), seen)
         weight = weight / weight.mean()
         rewards[weight == 0] = np.nan
         seen &= weight[:, None] > 0
@@ -156,12 +158,11 @@ class Router(BaseEstimator):
         return X if self.features_ is None else self.features_.transform(X)
 
 
-def _from_propensity(propensity: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def _check_propensity(propensity: np.ndarray, seen: np.ndarray) -> None:
     if (seen.sum(axis=1) > 1).any():
         raise ValueError("propensities are for rows where one arm was seen; these have several")
     if propensity.shape != seen.shape[:1] or not ((propensity > 0) & (propensity <= 1)).all():
         raise ValueError("propensity must be one number in ]0, 1] a row")
-    return propensity**-0.0
 
 
 def _is_matrix(X: Any) -> bool:
@@ -406,6 +407,65 @@ class BoostingRouter(Router):
         return Z.toarray() if sparse.issparse(Z) else Z
 
 
+class ForestRouter(Router):
+    """Extremely randomised trees (Geurts et al. 2006) on what the labels leave unexplained: a hierarchy, with one partition for all arms.
+
+    First each label's advantage, as `TaskMeanRouter` has it; then trees over those advantages, the text's marks, the numbers and
+    `components` of a singular value decomposition of words and embedding. All arms of a row share its leaves, so what is learned
+    of one serves the others. Where some arms of a row were not seen, each arm has trees of its own.
+
+    label_columns: the columns (from, to) of a matrix X that are one-hot labels; with rows they are known.
+    """
+
+    def __init__(
+        self, features: Any = None, label_columns: tuple[int, int] | None = None, plain_columns: Sequence[tuple[int, int]] = (), components: int = 32,
+        trees: int = 60, least_rows: int = 40, label_shrinkage: float = 10.0, random_state: int = 0,
+    ):
+        self.features = features
+        self.label_columns = label_columns
+        self.plain_columns = plain_columns
+        self.components = components
+        self.trees = trees
+        self.least_rows = least_rows
+        self.label_shrinkage = label_shrinkage
+        self.random_state = random_state
+
+    def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
+        Z = sparse.csr_matrix(self._fit_matrix(X))
+        columns = getattr(self.features_, "columns_", {})
+        self.labels_at_ = columns.get("labels", self.label_columns) or (0, 0)
+        self.plain_at_ = [columns[name] for name in ("shape", "numbers") if name in columns] or list(self.plain_columns)
+        kept = np.ones(Z.shape[1], dtype=bool)
+        for start, stop in (self.labels_at_, *self.plain_at_):
+            kept[start:stop] = False
+        self.rest_at_ = np.flatnonzero(kept)
+        seen = ~np.isnan(rewards)
+        rest = np.where(seen, rewards - self.arm_mean_, 0)
+        # Labels as what they say of each arm.
+        member = (Z[:, slice(*self.labels_at_)] > 0).astype(float).T @ sparse.diags(weight)
+        self.label_value_ = _level_and_advantage(member @ rest, member @ seen.astype(float), np.zeros(rest.shape[1]), self.label_shrinkage)
+        W = Z[:, self.rest_at_]
+        self.svd_ = TruncatedSVD(self.components, random_state=self.random_state).fit(W) if min(W.shape) > self.components else None
+        H, told = self._inputs(Z)
+        rest = rest - told
+        self.forests_ = []
+        for rows, arms in [(np.flatnonzero(seen.any(axis=1)), slice(None))] if seen[seen.any(axis=1)].all() else [(np.flatnonzero(o), [j]) for j, o in enumerate(seen.T)]:
+            trees = ExtraTreesRegressor(self.trees, min_samples_leaf=self.least_rows, max_features=0.5, random_state=self.random_state)
+            self.forests_.append(trees.fit(H[rows], rest[rows][:, arms], weight[rows]))
+
+    def _value(self, X: Any) -> np.ndarray:
+        H, told = self._inputs(sparse.csr_matrix(self._matrix(X)))
+        # The trees themselves: the forest's own `predict` starts threads, which costs more than one request's answer.
+        found = [sum(tree.tree_.predict(H) for tree in forest.estimators_) / len(forest.estimators_) for forest in self.forests_]
+        return self.arm_mean_ + told + np.column_stack([part.reshape(len(H), -1) for part in found])
+
+    def _inputs(self, Z: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+        told = (Z[:, slice(*self.labels_at_)] > 0) @ self.label_value_
+        W = Z[:, self.rest_at_]
+        parts = [told, *(Z[:, slice(*at)].toarray() for at in self.plain_at_), self.svd_.transform(W) if self.svd_ else W.toarray()]
+        return np.hstack(parts).astype(np.float32), told
+
+
 class CombinedRouter(Router):
     """The one to use: task means, lines and neighbours over one set of features, weighed by what each foretold of rows it had not seen.
 
@@ -426,11 +486,13 @@ class CombinedRouter(Router):
 
     def _own_members(self) -> list[tuple[str, Router]]:
         labels = tuple(getattr(self.features, "labels", ()))
+        at = getattr(self.features_, "columns_", {})
         return [
-            *([("task mean", TaskMeanRouter(labels, shrinkage=30.0))] if labels else []),
+            *([("task mean", TaskMeanRouter(labels, shrinkage=10.0))] if labels else []),
             ("ridge", RidgeRouter(alpha=30.0)),
             ("logistic", LogisticRouter(C=0.3)),
             ("nearest neighbours", KNNRouter(random_state=self.random_state)),
+            ("forest", ForestRouter(label_columns=at.get("labels"), plain_columns=[at[name] for name in ("shape", "numbers") if name in at], random_state=self.random_state)),
         ]
 
     def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
