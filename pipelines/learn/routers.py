@@ -137,6 +137,16 @@ class Router(BaseEstimator):
             choice[without] = fallback
         return choice
 
+    def score(self, X: Any, rewards: Any, sample_weight: Any = None) -> float:
+        """Mean reward of the arms chosen for quality alone, over rows where the chosen arm's was seen; NaN where none was.
+
+        What scikit-learn's searches compare. On logs of one arm a row it is fair only where that arm was drawn evenly: judge by `offpolicy`.
+        """
+        value = np.nan_to_num(self.predict_value(X), nan=-np.inf)
+        got = np.take_along_axis(np.asarray(rewards, dtype=float), value.argmax(axis=1)[:, None], axis=1)[:, 0]
+        seen = ~np.isnan(got)
+        return float(np.average(got[seen], weights=None if sample_weight is None else np.asarray(sample_weight)[seen])) if seen.any() else float("nan")
+
     def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
         raise NotImplementedError
 
@@ -411,8 +421,8 @@ class ForestRouter(Router):
     """Extremely randomised trees (Geurts et al. 2006) on what the labels leave unexplained: a hierarchy, with one partition for all arms.
 
     First each label's advantage, as `TaskMeanRouter` has it; then trees over those advantages, the text's marks, the numbers and
-    `components` of a singular value decomposition of words and embedding. All arms of a row share its leaves, so what is learned
-    of one serves the others. Where some arms of a row were not seen, each arm has trees of its own.
+    `components` of a singular value decomposition of words and embedding. One forest learns the level, another all arms' advantages:
+    they share its leaves, so what is learned of one arm serves the others. Where some arms of a row were not seen, each arm has its own.
 
     label_columns: the columns (from, to) of a matrix X that are one-hot labels; with rows they are known.
     """
@@ -433,37 +443,73 @@ class ForestRouter(Router):
     def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
         Z = sparse.csr_matrix(self._fit_matrix(X))
         columns = getattr(self.features_, "columns_", {})
-        self.labels_at_ = columns.get("labels", self.label_columns) or (0, 0)
-        self.plain_at_ = [columns[name] for name in ("shape", "numbers") if name in columns] or list(self.plain_columns)
-        kept = np.ones(Z.shape[1], dtype=bool)
-        for start, stop in (self.labels_at_, *self.plain_at_):
-            kept[start:stop] = False
-        self.rest_at_ = np.flatnonzero(kept)
+        labels = np.arange(*(columns.get("labels", self.label_columns) or (0, 0)))
+        spans = [columns[name] for name in ("shape", "numbers") if name in columns] or list(self.plain_columns)
+        plain = np.concatenate([np.arange(*span) for span in spans]) if spans else np.arange(0)
+        other = np.setdiff1d(np.arange(Z.shape[1]), np.concatenate([labels, plain]))
         seen = ~np.isnan(rewards)
         rest = np.where(seen, rewards - self.arm_mean_, 0)
-        # Labels as what they say of each arm.
-        member = (Z[:, slice(*self.labels_at_)] > 0).astype(float).T @ sparse.diags(weight)
-        self.label_value_ = _level_and_advantage(member @ rest, member @ seen.astype(float), np.zeros(rest.shape[1]), self.label_shrinkage)
-        W = Z[:, self.rest_at_]
-        self.svd_ = TruncatedSVD(self.components, random_state=self.random_state).fit(W) if min(W.shape) > self.components else None
-        H, told = self._inputs(Z)
-        rest = rest - told
+        # All that the trees are given is a product with the features: labels as what they say of each arm, plain columns as they are.
+        one_hot = Z[:, labels]
+        scale = one_hot.max() if len(labels) else 1.0
+        member = (one_hot.T @ sparse.diags(weight)) / scale
+        told = _level_and_advantage(member @ rest, member @ seen.astype(float), np.zeros(rest.shape[1]), self.label_shrinkage)
+        is_wide = min(Z.shape[0], len(other)) > self.components
+        plain = plain if is_wide else np.concatenate([plain, other])
+        self.small_ = sparse.lil_matrix((Z.shape[1], rest.shape[1] + len(plain)))
+        self.small_[labels, : rest.shape[1]] = told / scale
+        self.small_[plain, rest.shape[1] + np.arange(len(plain))] = 1
+        self.small_ = self.small_.tocsr()
+        self.components_ = np.zeros((Z.shape[1], self.components if is_wide else 0), dtype=np.float32)
+        if is_wide:
+            self.components_[other] = TruncatedSVD(self.components, random_state=self.random_state).fit(Z[:, other]).components_.T
+        H = self._inputs(Z)
+        rest = rest - H[:, : rest.shape[1]]
+        some = np.flatnonzero(seen.any(axis=1))
+        if seen[some].all():  # together they would part rows by level, which is most of what varies and says nothing of the choice
+            level = rest.mean(axis=1, keepdims=True)
+            parts = [(some, level), (some, rest - level)]
+        else:
+            parts = [(np.flatnonzero(seen[:, arm]), rest[:, [arm]]) for arm in range(rest.shape[1])]
         self.forests_ = []
-        for rows, arms in [(np.flatnonzero(seen.any(axis=1)), slice(None))] if seen[seen.any(axis=1)].all() else [(np.flatnonzero(o), [j]) for j, o in enumerate(seen.T)]:
-            trees = ExtraTreesRegressor(self.trees, min_samples_leaf=self.least_rows, max_features=0.5, random_state=self.random_state)
-            self.forests_.append(trees.fit(H[rows], rest[rows][:, arms], weight[rows]))
+        for rows, wanted in parts:
+            forest = ExtraTreesRegressor(self.trees, min_samples_leaf=self.least_rows, max_features=0.5, random_state=self.random_state)
+            forest.fit(H[rows], wanted[rows].squeeze(axis=1) if wanted.shape[1] == 1 else wanted[rows], weight[rows])
+            self.forests_.append(_as_arrays([tree.tree_ for tree in forest.estimators_]))
 
     def _value(self, X: Any) -> np.ndarray:
-        H, told = self._inputs(sparse.csr_matrix(self._matrix(X)))
-        # The trees themselves: the forest's own `predict` starts threads, which costs more than one request's answer.
-        found = [sum(tree.tree_.predict(H) for tree in forest.estimators_) / len(forest.estimators_) for forest in self.forests_]
-        return self.arm_mean_ + told + np.column_stack([part.reshape(len(H), -1) for part in found])
+        H = self._inputs(sparse.csr_matrix(self._matrix(X)))
+        found = [np.vstack([_leaves(forest, H[start : start + 512]) for start in range(0, len(H), 512)]) for forest in self.forests_]
+        k = len(self.arm_mean_)
+        return self.arm_mean_ + H[:, :k] + (found[0] + found[1] if len(found) == 2 and found[1].shape[1] == k else np.column_stack(found))
 
-    def _inputs(self, Z: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-        told = (Z[:, slice(*self.labels_at_)] > 0) @ self.label_value_
-        W = Z[:, self.rest_at_]
-        parts = [told, *(Z[:, slice(*at)].toarray() for at in self.plain_at_), self.svd_.transform(W) if self.svd_ else W.toarray()]
-        return np.hstack(parts).astype(np.float32), told
+    def _inputs(self, Z: sparse.csr_matrix) -> np.ndarray:
+        return np.hstack([(Z @ self.small_).toarray(), Z @ self.components_]).astype(np.float32)
+
+
+def _as_arrays(trees: Sequence[Any]) -> dict[str, np.ndarray]:
+    """Fitted trees as plain arrays over all their nodes; a leaf's two children are itself.
+
+    A file of them can be read without trusting compiled objects, and one row passes all trees in a few array operations.
+    """
+    starts = np.cumsum([0, *(tree.node_count for tree in trees)])
+    nodes = np.arange(starts[-1])
+    offset = np.repeat(starts[:-1], np.diff(starts))
+    left, right, feature, threshold = (np.concatenate([getattr(tree, name) for tree in trees]) for name in ("children_left", "children_right", "feature", "threshold"))
+    is_leaf = left < 0
+    return {
+        "root": starts[:-1], "left": np.where(is_leaf, nodes, left + offset), "right": np.where(is_leaf, nodes, right + offset),
+        "feature": np.where(is_leaf, 0, feature), "threshold": threshold, "value": np.concatenate([tree.value[:, :, 0] for tree in trees]),
+        "depth": np.array(max(tree.max_depth for tree in trees)),
+    }
+
+
+def _leaves(forest: dict[str, np.ndarray], H: np.ndarray) -> np.ndarray:
+    """(n, outputs) mean over the trees of the leaf each row falls into."""
+    at, rows = np.tile(forest["root"], (len(H), 1)), np.arange(len(H))[:, None]
+    for _ in range(int(forest["depth"])):
+        at = np.where(H[rows, forest["feature"][at]] <= forest["threshold"][at], forest["left"][at], forest["right"][at])
+    return forest["value"][at].mean(axis=1)
 
 
 class CombinedRouter(Router):
