@@ -619,22 +619,20 @@ class CostModel(BaseEstimator):
         Z = self._matrix(X)
         k = costs.shape[1]
         self.least_, self.most_, self.mean_ = (np.full(k, np.nan) for _ in range(3))
-        self.lines_: list[Ridge | None] = []
+        self.coef_, self.intercept_ = np.full((Z.shape[1], k), np.nan), np.full(k, np.nan)
         for arm in range(k):
             rows = np.flatnonzero(seen[:, arm])
-            self.lines_.append(Ridge(alpha=1.0, solver="auto").fit(Z[rows], costs[rows, arm]) if len(rows) else None)
             if len(rows):
+                line = Ridge(alpha=1.0, solver="auto").fit(Z[rows], costs[rows, arm])
+                self.coef_[:, arm], self.intercept_[arm] = line.coef_, line.intercept_
                 self.least_[arm], self.most_[arm], self.mean_[arm] = costs[rows, arm].min(), costs[rows, arm].max(), costs[rows, arm].mean()
         self.rank_ = np.argsort(np.argsort(np.nan_to_num(self.mean_, nan=np.inf), kind="stable")) / k
         return self
 
     def predict(self, X: Any) -> np.ndarray:
         if not _length(X):
-            return np.empty((0, len(self.lines_)))
-        Z = self._matrix(X)
-        unknown = np.full(_length(X), np.nan)
-        foreseen = np.column_stack([unknown if line is None else line.predict(Z) for line in self.lines_])
-        return np.clip(foreseen, self.least_, self.most_)
+            return np.empty((0, len(self.mean_)))
+        return np.clip(self._matrix(X) @ self.coef_ + self.intercept_, self.least_, self.most_)
 
     def _matrix(self, X: Any) -> Any:
         if self.text_ is None:
