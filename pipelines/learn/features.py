@@ -94,7 +94,7 @@ class PromptFeatures(TransformerMixin, BaseEstimator):
     """Rows to a sparse matrix, as the module says.
 
     embedder: None, a function from a list of texts to (n, d) numbers, or a transformer with `transform`. Labels and numbers named
-    here must be columns of the rows, in training and later. Deterministic.
+    here must be columns of the rows, in training and later. Deterministic. `columns_` says where each block lies: name to (from, to).
     """
 
     def __init__(
@@ -139,14 +139,16 @@ class PromptFeatures(TransformerMixin, BaseEstimator):
     def _matrix(self, rows: Rows, prompts: list[str]) -> sparse.csr_matrix:
         shape = self.shape_.transform(shape_of(prompts))
         # Far outside of what training had is only "far"; a wild length must not outvote all words.
-        blocks = [self.shape_weight / np.sqrt(shape.shape[1]) * shape.clip(-4, 4)]
+        blocks = {"shape": self.shape_weight / np.sqrt(shape.shape[1]) * shape.clip(-4, 4)}
         if self.words_ is not None:
-            blocks.insert(0, self.words_.transform(prompts))
+            blocks["words"] = self.words_.transform(prompts)
         if self.labels_ is not None:
-            blocks.append(self.label_weight / np.sqrt(len(self.labels)) * self.labels_.transform(labels_of(rows, self.labels)))
+            blocks["labels"] = self.label_weight / np.sqrt(len(self.labels)) * self.labels_.transform(labels_of(rows, self.labels))
         if self.numbers_ is not None:
-            blocks.append(self.shape_weight / np.sqrt(len(self.numbers)) * np.nan_to_num(self.numbers_.transform(self._numbers(rows))).clip(-4, 4))
+            blocks["numbers"] = self.shape_weight / np.sqrt(len(self.numbers)) * np.nan_to_num(self.numbers_.transform(self._numbers(rows))).clip(-4, 4)
         if self.embedder is not None:
             vectors = self.embedder.transform(prompts) if hasattr(self.embedder, "transform") else self.embedder(prompts)
-            blocks.append(self.embedding_weight * normalize(np.asarray(vectors, dtype=float)))
-        return sparse.hstack([sparse.csr_matrix(block) for block in blocks], format="csr")
+            blocks["embedding"] = self.embedding_weight * normalize(np.asarray(vectors, dtype=float))
+        ends = np.cumsum([block.shape[1] for block in blocks.values()]).tolist()
+        self.columns_ = dict(zip(blocks, zip([0, *ends[:-1]], ends, strict=True), strict=True))
+        return sparse.hstack([sparse.csr_matrix(block) for block in blocks.values()], format="csr")

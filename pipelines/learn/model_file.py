@@ -22,7 +22,7 @@ from pipelines.learn import features, routers
 TRUSTED = [
     *(f"{kind.__module__}.{kind.__name__}" for kind in (
         features.PromptFeatures, features.UniversalSentenceEncoder, routers.ArmMeanRouter, routers.BoostingRouter, routers.CombinedRouter, routers.CostModel,
-        routers.KNNRouter, routers.LengthRouter, routers.LogisticRouter, routers.RandomRouter, routers.RidgeRouter, routers.TaskMeanRouter,
+        routers.ForestRouter, routers.KNNRouter, routers.LengthRouter, routers.LogisticRouter, routers.RandomRouter, routers.RidgeRouter, routers.TaskMeanRouter,
     )),
     "scipy.sparse._csr.csr_matrix",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",

@@ -6,7 +6,9 @@ All have scikit-learn's manners (`fit`, `predict`, `get_params`, `clone`, usable
         X           rows (a DataFrame, or texts), or a matrix of features
         rewards     (n, k), 0..1: what each arm's answer was worth; NaN where it was not seen. A DataFrame's columns name the arms
         costs       (n, k): what each answer cost, in any one currency; NaN where unknown
-        propensity  (n,): how likely the one arm seen was to be chosen, for the log of a policy that explored
+        propensity  (n,): how likely the one arm seen was to be chosen, for the log of a policy that explored. It is checked, and not
+                    weighed by: a model of what rewards depend on needs no weights where the log holds what the old policy saw, and
+                    weighing costs rows (it won nothing on real outcomes). Whoever judges the router needs it (`offpolicy`)
     predict_value(X)    (n, k) expected reward; NaN for an arm never seen
     predict_cost(X)     (n, k) expected cost; NaN for an arm of which no cost was ever seen
     predict(X, willingness_to_pay, allowed, fallback)    (n,) the arm to call
@@ -31,7 +33,7 @@ from scipy import sparse
 from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import TruncatedSVD
-from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.preprocessing import OneHotEncoder, normalize
@@ -82,7 +84,7 @@ class Router(BaseEstimator):
         if len(weight) != len(rewards) or not (np.isfinite(weight) & (weight >= 0)).all() or not weight.any():
             raise ValueError("sample_weight must be one finite number ≥ 0 a row, not all of them 0")
         if propensity is not None:
-            weight = weight * _from_propensity(np.asarray(propensity, dtype=float), seen)
+            _check_propensity(np.asarray(propensity, dtype=float), seen)
         weight = weight / weight.mean()
         rewards[weight == 0] = np.nan
         seen &= weight[:, None] > 0
@@ -135,6 +137,16 @@ class Router(BaseEstimator):
             choice[without] = fallback
         return choice
 
+    def score(self, X: Any, rewards: Any, sample_weight: Any = None) -> float:
+        """Mean reward of the arms chosen for quality alone, over rows where the chosen arm's was seen; NaN where none was.
+
+        What scikit-learn's searches compare. On logs of one arm a row it is fair only where that arm was drawn evenly: judge by `offpolicy`.
+        """
+        value = np.nan_to_num(self.predict_value(X), nan=-np.inf)
+        got = np.take_along_axis(np.asarray(rewards, dtype=float), value.argmax(axis=1)[:, None], axis=1)[:, 0]
+        seen = ~np.isnan(got)
+        return float(np.average(got[seen], weights=None if sample_weight is None else np.asarray(sample_weight)[seen])) if seen.any() else float("nan")
+
     def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
         raise NotImplementedError
 
@@ -156,12 +168,11 @@ class Router(BaseEstimator):
         return X if self.features_ is None else self.features_.transform(X)
 
 
-def _from_propensity(propensity: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def _check_propensity(propensity: np.ndarray, seen: np.ndarray) -> None:
     if (seen.sum(axis=1) > 1).any():
         raise ValueError("propensities are for rows where one arm was seen; these have several")
     if propensity.shape != seen.shape[:1] or not ((propensity > 0) & (propensity <= 1)).all():
         raise ValueError("propensity must be one number in ]0, 1] a row")
-    return propensity**-0.0
 
 
 def _is_matrix(X: Any) -> bool:
@@ -406,6 +417,101 @@ class BoostingRouter(Router):
         return Z.toarray() if sparse.issparse(Z) else Z
 
 
+class ForestRouter(Router):
+    """Extremely randomised trees (Geurts et al. 2006) on what the labels leave unexplained: a hierarchy, with one partition for all arms.
+
+    First each label's advantage, as `TaskMeanRouter` has it; then trees over those advantages, the text's marks, the numbers and
+    `components` of a singular value decomposition of words and embedding. One forest learns the level, another all arms' advantages:
+    they share its leaves, so what is learned of one arm serves the others. Where some arms of a row were not seen, each arm has its own.
+
+    label_columns: the columns (from, to) of a matrix X that are one-hot labels; with rows they are known.
+    """
+
+    def __init__(
+        self, features: Any = None, label_columns: tuple[int, int] | None = None, plain_columns: Sequence[tuple[int, int]] = (), components: int = 32,
+        trees: int = 60, least_rows: int = 40, label_shrinkage: float = 10.0, random_state: int = 0,
+    ):
+        self.features = features
+        self.label_columns = label_columns
+        self.plain_columns = plain_columns
+        self.components = components
+        self.trees = trees
+        self.least_rows = least_rows
+        self.label_shrinkage = label_shrinkage
+        self.random_state = random_state
+
+    def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
+        Z = sparse.csr_matrix(self._fit_matrix(X))
+        columns = getattr(self.features_, "columns_", {})
+        labels = np.arange(*(columns.get("labels", self.label_columns) or (0, 0)))
+        spans = [columns[name] for name in ("shape", "numbers") if name in columns] or list(self.plain_columns)
+        plain = np.concatenate([np.arange(*span) for span in spans]) if spans else np.arange(0)
+        other = np.setdiff1d(np.arange(Z.shape[1]), np.concatenate([labels, plain]))
+        seen = ~np.isnan(rewards)
+        rest = np.where(seen, rewards - self.arm_mean_, 0)
+        # All that the trees are given is a product with the features: labels as what they say of each arm, plain columns as they are.
+        one_hot = Z[:, labels]
+        scale = one_hot.max() if len(labels) else 1.0
+        member = (one_hot.T @ sparse.diags(weight)) / scale
+        told = _level_and_advantage(member @ rest, member @ seen.astype(float), np.zeros(rest.shape[1]), self.label_shrinkage)
+        is_wide = min(Z.shape[0], len(other)) > self.components
+        plain = plain if is_wide else np.concatenate([plain, other])
+        self.small_ = sparse.lil_matrix((Z.shape[1], rest.shape[1] + len(plain)))
+        self.small_[labels, : rest.shape[1]] = told / scale
+        self.small_[plain, rest.shape[1] + np.arange(len(plain))] = 1
+        self.small_ = self.small_.tocsr()
+        self.components_ = np.zeros((Z.shape[1], self.components if is_wide else 0), dtype=np.float32)
+        if is_wide:
+            self.components_[other] = TruncatedSVD(self.components, random_state=self.random_state).fit(Z[:, other]).components_.T
+        H = self._inputs(Z)
+        rest = rest - H[:, : rest.shape[1]]
+        some = np.flatnonzero(seen.any(axis=1))
+        if seen[some].all():  # together they would part rows by level, which is most of what varies and says nothing of the choice
+            level = rest.mean(axis=1, keepdims=True)
+            parts = [(some, level), (some, rest - level)]
+        else:
+            parts = [(np.flatnonzero(seen[:, arm]), rest[:, [arm]]) for arm in range(rest.shape[1])]
+        self.forests_ = []
+        for rows, wanted in parts:
+            forest = ExtraTreesRegressor(self.trees, min_samples_leaf=self.least_rows, max_features=0.5, random_state=self.random_state)
+            forest.fit(H[rows], wanted[rows].squeeze(axis=1) if wanted.shape[1] == 1 else wanted[rows], weight[rows])
+            self.forests_.append(_as_arrays([tree.tree_ for tree in forest.estimators_]))
+
+    def _value(self, X: Any) -> np.ndarray:
+        H = self._inputs(sparse.csr_matrix(self._matrix(X)))
+        found = [np.vstack([_leaves(forest, H[start : start + 512]) for start in range(0, len(H), 512)]) for forest in self.forests_]
+        k = len(self.arm_mean_)
+        return self.arm_mean_ + H[:, :k] + (found[0] + found[1] if len(found) == 2 and found[1].shape[1] == k else np.column_stack(found))
+
+    def _inputs(self, Z: sparse.csr_matrix) -> np.ndarray:
+        return np.hstack([(Z @ self.small_).toarray(), Z @ self.components_]).astype(np.float32)
+
+
+def _as_arrays(trees: Sequence[Any]) -> dict[str, np.ndarray]:
+    """Fitted trees as plain arrays over all their nodes; a leaf's two children are itself.
+
+    A file of them can be read without trusting compiled objects, and one row passes all trees in a few array operations.
+    """
+    starts = np.cumsum([0, *(tree.node_count for tree in trees)])
+    nodes = np.arange(starts[-1])
+    offset = np.repeat(starts[:-1], np.diff(starts))
+    left, right, feature, threshold = (np.concatenate([getattr(tree, name) for tree in trees]) for name in ("children_left", "children_right", "feature", "threshold"))
+    is_leaf = left < 0
+    return {
+        "root": starts[:-1], "left": np.where(is_leaf, nodes, left + offset), "right": np.where(is_leaf, nodes, right + offset),
+        "feature": np.where(is_leaf, 0, feature), "threshold": threshold, "value": np.concatenate([tree.value[:, :, 0] for tree in trees]),
+        "depth": np.array(max(tree.max_depth for tree in trees)),
+    }
+
+
+def _leaves(forest: dict[str, np.ndarray], H: np.ndarray) -> np.ndarray:
+    """(n, outputs) mean over the trees of the leaf each row falls into."""
+    at, rows = np.tile(forest["root"], (len(H), 1)), np.arange(len(H))[:, None]
+    for _ in range(int(forest["depth"])):
+        at = np.where(H[rows, forest["feature"][at]] <= forest["threshold"][at], forest["left"][at], forest["right"][at])
+    return forest["value"][at].mean(axis=1)
+
+
 class CombinedRouter(Router):
     """The one to use: task means, lines and neighbours over one set of features, weighed by what each foretold of rows it had not seen.
 
@@ -426,11 +532,13 @@ class CombinedRouter(Router):
 
     def _own_members(self) -> list[tuple[str, Router]]:
         labels = tuple(getattr(self.features, "labels", ()))
+        at = getattr(self.features_, "columns_", {})
         return [
-            *([("task mean", TaskMeanRouter(labels, shrinkage=30.0))] if labels else []),
+            *([("task mean", TaskMeanRouter(labels, shrinkage=10.0))] if labels else []),
             ("ridge", RidgeRouter(alpha=30.0)),
             ("logistic", LogisticRouter(C=0.3)),
             ("nearest neighbours", KNNRouter(random_state=self.random_state)),
+            ("forest", ForestRouter(label_columns=at.get("labels"), plain_columns=[at[name] for name in ("shape", "numbers") if name in at], random_state=self.random_state)),
         ]
 
     def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
@@ -511,22 +619,20 @@ class CostModel(BaseEstimator):
         Z = self._matrix(X)
         k = costs.shape[1]
         self.least_, self.most_, self.mean_ = (np.full(k, np.nan) for _ in range(3))
-        self.lines_: list[Ridge | None] = []
+        self.coef_, self.intercept_ = np.full((Z.shape[1], k), np.nan), np.full(k, np.nan)
         for arm in range(k):
             rows = np.flatnonzero(seen[:, arm])
-            self.lines_.append(Ridge(alpha=1.0, solver="auto").fit(Z[rows], costs[rows, arm]) if len(rows) else None)
             if len(rows):
+                line = Ridge(alpha=1.0, solver="auto").fit(Z[rows], costs[rows, arm])
+                self.coef_[:, arm], self.intercept_[arm] = line.coef_, line.intercept_
                 self.least_[arm], self.most_[arm], self.mean_[arm] = costs[rows, arm].min(), costs[rows, arm].max(), costs[rows, arm].mean()
         self.rank_ = np.argsort(np.argsort(np.nan_to_num(self.mean_, nan=np.inf), kind="stable")) / k
         return self
 
     def predict(self, X: Any) -> np.ndarray:
         if not _length(X):
-            return np.empty((0, len(self.lines_)))
-        Z = self._matrix(X)
-        unknown = np.full(_length(X), np.nan)
-        foreseen = np.column_stack([unknown if line is None else line.predict(Z) for line in self.lines_])
-        return np.clip(foreseen, self.least_, self.most_)
+            return np.empty((0, len(self.mean_)))
+        return np.clip(self._matrix(X) @ self.coef_ + self.intercept_, self.least_, self.most_)
 
     def _matrix(self, X: Any) -> Any:
         if self.text_ is None:

@@ -21,6 +21,7 @@ from pipelines.learn.routers import (
     ArmMeanRouter,
     BoostingRouter,
     CombinedRouter,
+    ForestRouter,
     KNNRouter,
     LengthRouter,
     LogisticRouter,
@@ -35,7 +36,7 @@ REWARDS = pd.DataFrame(np.eye(2)[np.arange(60) % 2], columns=["small", "large"])
 COSTS = pd.DataFrame(np.tile([0.1, 0.2], (60, 1)), columns=REWARDS.columns)
 ALL = [
     ArmMeanRouter(), RandomRouter(), LengthRouter(), TaskMeanRouter(), KNNRouter(TEXT), RidgeRouter(TEXT), LogisticRouter(TEXT),
-    BoostingRouter(TEXT, iterations=5), CombinedRouter(TEXT, folds=3),
+    BoostingRouter(TEXT, iterations=5), ForestRouter(TEXT, components=4, trees=5, least_rows=5), CombinedRouter(TEXT, folds=3),
 ]
 
 

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
 from pipelines.errors import NotConfigured, StopTheLine
@@ -18,12 +20,15 @@ from pipelines.learn.routers import (
     ArmMeanRouter,
     BoostingRouter,
     CombinedRouter,
+    ForestRouter,
     KNNRouter,
     LengthRouter,
     LogisticRouter,
     RandomRouter,
     RidgeRouter,
     TaskMeanRouter,
+    _as_arrays,
+    _leaves,
     candidates,
 )
 
@@ -31,7 +36,7 @@ ARMS = ["small", "coder", "large"]
 TEXT = PromptFeatures(labels=["task"])
 ALL = [
     ArmMeanRouter(), RandomRouter(), LengthRouter(), TaskMeanRouter(), KNNRouter(TEXT, neighbours=30), RidgeRouter(TEXT), LogisticRouter(TEXT),
-    BoostingRouter(TEXT, components=8, iterations=10), CombinedRouter(TEXT, folds=3),
+    BoostingRouter(TEXT, components=8, iterations=10), ForestRouter(TEXT, components=8, trees=10, least_rows=20), CombinedRouter(TEXT, folds=3),
 ]
 LEARNERS = [router for router in ALL if not isinstance(router, ArmMeanRouter | RandomRouter | LengthRouter)]
 NAMES = {"ids": lambda router: type(router).__name__}
@@ -117,9 +122,37 @@ def test_a_matrix_and_a_pipeline_do_as_well_as_rows(known) -> None:
     assert (alone == piped).all()
     matrix = np.random.default_rng(0).random((200, 5))
     truth = np.column_stack([matrix[:, 0] > 0.5, matrix[:, 0] <= 0.5]).astype(float)
-    for router in (KNNRouter(neighbours=10), RidgeRouter(alpha=0.1), LogisticRouter(), BoostingRouter(iterations=10, learning_rate=0.3), CombinedRouter(folds=3)):
+    for router in (KNNRouter(neighbours=10), RidgeRouter(alpha=0.1), LogisticRouter(), BoostingRouter(iterations=10, learning_rate=0.3), ForestRouter(least_rows=10), CombinedRouter(folds=3)):
         assert reward_of(router.fit(matrix, truth).predict(matrix), truth).mean() > 0.9, router
     assert KNNRouter(neighbours=5).fit([f"hello {i % 2}" for i in range(20)], np.eye(2)[np.arange(20) % 2]).predict(["hello 1"]) == [1]
+
+
+def test_a_search_over_parameters_finds_what_the_reward_says(known) -> None:
+    (rows, rewards, _), (new, truth, _) = known
+    piped = Pipeline([("features", PromptFeatures(labels=["task"])), ("router", KNNRouter())])
+    found = GridSearchCV(piped, {"features__label_weight": [0.0, 2.0], "router__neighbours": [1, 60]}, cv=3).fit(rows, rewards)
+    assert found.best_params_["router__neighbours"] == 60  # one neighbour is noise
+    assert found.best_estimator_.score(new, truth) > ArmMeanRouter().fit(rows, rewards).score(new, truth) + 0.02
+    assert set(found.predict(new)) <= set(ARMS)
+
+
+def test_trees_as_arrays_answer_as_the_trees_do() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.random((300, 4)).astype(np.float32)
+    for y in (X[:, 0] > 0.5, np.column_stack([X[:, 0] * X[:, 1], X[:, 2]])):
+        forest = ExtraTreesRegressor(5, min_samples_leaf=3, random_state=0).fit(X, y)
+        told = _leaves(_as_arrays([tree.tree_ for tree in forest.estimators_]), X)
+        np.testing.assert_allclose(told.squeeze(), forest.predict(X), atol=1e-12)
+
+
+def test_a_score_counts_only_what_was_seen(known) -> None:
+    (rows, rewards, _), _ = known
+    best = ArmMeanRouter().fit(rows, rewards)
+    assert best.score(rows, rewards) == pytest.approx(rewards.mean().max())
+    some = rewards.copy()
+    some.loc[300:, rewards.mean().idxmax()] = np.nan
+    assert best.score(rows, some) == pytest.approx(some.mean()[rewards.mean().idxmax()])
+    assert np.isnan(best.score(rows, rewards * np.nan))
 
 
 def test_the_more_it_is_worth_the_more_is_spent_and_got(known) -> None:
