@@ -53,6 +53,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(settings, folder / "truth", reports)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side, each file's tests stay together, and so do all that share the world or Airflow: both are made once.
 
