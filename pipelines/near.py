@@ -8,11 +8,13 @@ run of 13 words, as in GPT-3 (Brown et al. 2020, appendix C); a benchmark text o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from rensa import RMinHash
+from scipy.sparse import csr_array
 
 BANDS, ROWS = 16, 4
 """A pair of similarity 0.8 shares a band with probability 0.9997, one of 0.7 with 0.988."""
@@ -20,6 +22,8 @@ SHINGLE, GRAM, SHORT_GRAM = 3, 13, 8
 CROWD = 50
 """In a band shared by more texts than this each is compared with the first of them and its neighbour only."""
 BATCH = 8_192
+PAIRS_WEIGHT = 8_000_000
+"""Shingles of the pairs that are compared at a time."""
 FACTOR, MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
 
 
@@ -106,26 +110,31 @@ def _verified(con: Any, texts: str, a: np.ndarray, b: np.ndarray, similarity: fl
     con.register("near_candidate", pa.table({"a": a, "b": b}))
     con.execute("create or replace temp table near_pair as select * from near_candidate")
     con.unregister("near_candidate")
-    con.execute("create or replace temp table near_shingle (no bigint, shingle ubigint)")
+    numbers, runs, sizes = [], [], []
     held = f"select no, said from ({texts}) as text where no in (select a from near_pair union all select b from near_pair)"
-    # Into memory first: the connection cannot be read from and written to at the same time.
-    for no, word, offsets in list(word_hashes(con, held)):
+    for no, word, offsets in word_hashes(con, held):
         text, run = shingles(word, offsets)
-        con.register("near_batch", pa.table({"no": no[text], "shingle": run}))
-        con.execute("insert into near_shingle select distinct no, shingle from near_batch")
-        con.unregister("near_batch")
-    alike = con.execute(
-        """with size as (select no, count(*) as n from near_shingle group by no),
-        shared as (
-            select a, b, count(*) as n
-            from near_pair join near_shingle as x on x.no = a join near_shingle as y on y.no = b and y.shingle = x.shingle
-            group by a, b
-        )
-        select a, b from shared join size as p on p.no = a join size as q on q.no = b
-        where shared.n >= $similarity * (p.n + q.n - shared.n) order by a, b""",
-        {"similarity": similarity},
-    ).fetchnumpy()
-    return np.asarray(alike["a"], np.int64), np.asarray(alike["b"], np.int64)
+        order = np.lexsort((run, text))
+        text, run = text[order], run[order]
+        new = np.r_[True, (text[1:] != text[:-1]) | (run[1:] != run[:-1])] if len(text) else np.empty(0, bool)
+        numbers.append(no)
+        runs.append(run[new])
+        sizes.append(np.bincount(text[new], minlength=len(no)))
+    no, run, size = np.concatenate(numbers), np.concatenate(runs), np.concatenate(sizes)
+    # A row a text, a column a shingle: what two texts share is where both rows have something.
+    _, column = np.unique(run, return_inverse=True)
+    has = csr_array((np.ones(len(run), np.int8), column.astype(np.int32), np.r_[0, np.cumsum(size)]), shape=(len(no), int(column.max(initial=-1)) + 1))
+    has.sort_indices()
+    row_of = np.argsort(no, kind="stable")
+    row_a, row_b = (row_of[np.searchsorted(no[row_of], x)] for x in (a, b))
+    possible = np.minimum(size[row_a], size[row_b]) >= similarity * np.maximum(size[row_a], size[row_b])
+    a, b, row_a, row_b = a[possible], b[possible], row_a[possible], row_b[possible]
+    shared = np.empty(len(a), np.int64)
+    weight = np.cumsum(size[row_a] + size[row_b])
+    for start, end in pairwise([0, *np.searchsorted(weight, np.arange(PAIRS_WEIGHT, weight.max(initial=0), PAIRS_WEIGHT)), len(a)]):
+        shared[start:end] = np.diff(has[row_a[start:end]].multiply(has[row_b[start:end]]).indptr)
+    alike = shared >= similarity * (size[row_a] + size[row_b] - shared)
+    return a[alike], b[alike]
 
 
 def first_of_each(size: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
