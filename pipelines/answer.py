@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.errors import NotConfigured
+from pipelines.engine import views
 from pipelines.settings import Settings
 
 TRY = (
@@ -89,9 +89,7 @@ group by all order by records desc, source, promise limit 12
 def answer(settings: Settings, console: Console | None = None) -> None:
     """Print the first answer from `warehouse.duckdb`. Raises `NotConfigured` when nothing has been built yet."""
     console = console or Console()
-    if not settings.views.is_file():
-        raise NotConfigured(f"there is no {settings.views} yet; bring logs in first (make run, or flywheel ingest and flywheel build)")
-    with duckdb.connect(str(settings.views), read_only=True) as con:
+    with views(settings) as con:
         _show(con, console, "Spend by provider and model, at list prices", SPEND, "nothing was costed yet")
         _show(con, console, "The same tokens for less: other providers and tiers of the same model", ALTERNATIVES, "none is cheaper")
         _show(con, console, "Refused, by the promise broken (core.quarantine has the reason and the place of each)", REFUSED, "nothing was refused")

@@ -39,10 +39,7 @@ def connect(settings: Settings, only: Iterable[str] | None = None) -> Iterator[d
         con.execute("set enable_progress_bar = false")
         if settings.threads:
             con.execute(f"set threads = {int(settings.threads)}")
-        for url in (settings.landing, settings.warehouse):
-            scheme = urlsplit(url).scheme
-            if scheme not in ("", "file"):
-                con.register_filesystem(fsspec.filesystem(scheme))
+        register_stores(con, settings)
         for name in MACROS if only is None else only:
             con.execute((ROOT / "warehouse" / name).read_text())
         if only is not None:
@@ -54,6 +51,23 @@ def connect(settings: Settings, only: Iterable[str] | None = None) -> Iterator[d
         yield con
     finally:
         con.close()
+
+
+def register_stores(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Let a connection read landing and warehouse where they are on another store than the local disk, as fsspec does."""
+    schemes = {urlsplit(url).scheme for url in (settings.landing, settings.warehouse)}
+    for scheme in sorted(schemes - {"", "file"}):
+        con.register_filesystem(fsspec.filesystem(scheme))
+
+
+@contextmanager
+def views(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
+    """`warehouse.duckdb`, to be read. Raises `NotConfigured` when there is none yet."""
+    if not settings.views.is_file():
+        raise NotConfigured(f"there is no {settings.views} yet; bring logs in first (make run, or flywheel ingest and flywheel build)")
+    with duckdb.connect(str(settings.views), read_only=True) as con:
+        register_stores(con, settings)
+        yield con
 
 
 def define_references(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:

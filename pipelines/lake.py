@@ -54,7 +54,7 @@ from pyiceberg.types import (
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from pipelines.contracts import Contract, contract, tables
-from pipelines.engine import view_sql
+from pipelines.engine import register_stores, view_sql
 from pipelines.errors import NotConfigured, RetryLater
 from pipelines.land import is_local
 from pipelines.settings import Settings
@@ -71,6 +71,8 @@ _TYPES: dict[str, IcebergType] = {
     "date": DateType(),
 }
 EPOCH = date(1970, 1, 1)
+STORE_DRIVERS = {"aiobotocore", "botocore", "aiohttp", "gcsfs", "google", "adlfs", "azure"}
+"""Packages below fsspec that raise errors of their own when a store does not answer."""
 ATTEMPTS = 40
 """Tries of one commit. Eight writers at once each need at most eight; the rest is for slow machines."""
 
@@ -88,6 +90,10 @@ def storage(doing: str) -> Iterator[None]:
         # SQLAlchemy's own text would quote the statement with all its values.
         cause = error.orig if isinstance(error, OperationalError) else error
         raise RetryLater(f"{doing} stopped, as storage failed: {type(cause).__name__}: {cause}") from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in STORE_DRIVERS:
+            raise
+        raise RetryLater(f"{doing} stopped, as the store failed: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -181,11 +187,15 @@ class Lake:
     def __init__(self, settings: Settings):
         self.settings = settings
         settings.home.mkdir(parents=True, exist_ok=True)
+        given = {"uri": settings.catalog, "warehouse": settings.warehouse}
+        if not is_local(fsspec.core.url_to_fs(settings.warehouse)[0]):
+            # One way to a store for all that reads and writes it: what lets fsspec in (its settings, the store's usual variables) lets in PyIceberg.
+            given["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
         try:
-            self.catalog = _Catalog("flywheel", uri=settings.catalog, warehouse=settings.warehouse)
-        except OperationalError:
+            self.catalog = _Catalog("flywheel", **given)
+        except (OperationalError, IntegrityError):
             # Two first users at once: the other one has just made the catalog's own tables.
-            self.catalog = _Catalog("flywheel", uri=settings.catalog, warehouse=settings.warehouse)
+            self.catalog = _Catalog("flywheel", **given)
 
     def table(self, name: str) -> Table:
         """The Iceberg table of a contract, made on first use; columns added to the contract are added to it."""
@@ -335,6 +345,7 @@ class Lake:
         with (self.settings.home / "views.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with duckdb.connect(str(fresh)) as con:
+                register_stores(con, self.settings)
                 for name in tables():
                     if not self.exists(name):
                         continue
