@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 
 import duckdb
@@ -12,6 +13,9 @@ from rich.table import Table
 
 from pipelines.engine import views
 from pipelines.settings import Settings
+
+NAME_CHARACTERS = 20
+"""A longer text may be broken over several lines of a table."""
 
 TRY = (
     (
@@ -109,8 +113,8 @@ def _show(con: duckdb.DuckDBPyConnection, console: Console, title: str, sql: str
     if not rows:
         console.print(f"\n[bold]{title}[/bold]: {empty}")
         return
-    console.print()
-    console.print(table_of([d[0] for d in found.description], rows, title, headings=lambda name: name.replace("_", " ")))
+    console.print(f"\n[bold]{title}[/bold]", soft_wrap=True)
+    console.print(table_of([d[0] for d in found.description], rows, headings=lambda name: name.replace("_", " ")))
 
 
 def table_of(
@@ -120,9 +124,11 @@ def table_of(
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for n, name in enumerate(names):
         numeric = any(isinstance(row[n], int | float) or hasattr(row[n], "as_tuple") for row in rows)
-        # A number is never broken over lines; names may be.
-        least = max((len(_cell(name, row[n])) for row in rows if row[n] is not None), default=1) if numeric else None
-        table.add_column(headings(name), justify="right" if numeric else "left", min_width=least, overflow="fold")
+        # A number is never broken over lines, nor is a name of usual length: headings are, and long texts.
+        least = max((len(_cell(name, row[n])) for row in rows if row[n] is not None), default=1)
+        least = least if numeric else min(least, NAME_CHARACTERS)
+        heading = textwrap.fill(headings(name), max(least, 1), break_long_words=False, break_on_hyphens=False)
+        table.add_column(heading, justify="right" if numeric else "left", min_width=least, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(name, value) for name, value in zip(names, row, strict=True)))
     return table
