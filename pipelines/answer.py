@@ -121,7 +121,7 @@ def table_of(
     names: list[str], rows: list[tuple], title: str | None = None, headings: Callable[[str], str] = str
 ) -> Table:
     """Rows as a table for the terminal: numbers to the right, money with a sensible number of digits."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for n, name in enumerate(names):
         numeric = any(isinstance(row[n], int | float) or hasattr(row[n], "as_tuple") for row in rows)
         # A number is never broken over lines, nor is a name of usual length: headings are, and long texts.
