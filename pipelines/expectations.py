@@ -147,10 +147,12 @@ def validate(con: duckdb.DuckDBPyConnection, view: str, expected: gx.Expectation
     _OPENED.append(con)
     try:
         source, definition = _source(view)
-        return definition.get_batch().validate(expected, result_format="BOOLEAN_ONLY")
+        try:
+            return definition.get_batch().validate(expected, result_format="BOOLEAN_ONLY")
+        finally:
+            source.get_execution_engine().close()
+            source.get_engine().dispose()
     finally:
-        source.get_execution_engine().close()
-        source.get_engine().dispose()
         _OPENED.clear()
 
 

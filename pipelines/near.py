@@ -121,10 +121,9 @@ def _verified(con: Any, texts: str, a: np.ndarray, b: np.ndarray, similarity: fl
         runs.append(run[new])
         sizes.append(np.bincount(text[new], minlength=len(no)))
     no, run, size = np.concatenate(numbers), np.concatenate(runs), np.concatenate(sizes)
-    # A row a text, a column a shingle: what two texts share is where both rows have something.
-    _, column = np.unique(run, return_inverse=True)
-    has = csr_array((np.ones(len(run), np.int8), column.astype(np.int32), np.r_[0, np.cumsum(size)]), shape=(len(no), int(column.max(initial=-1)) + 1))
-    has.sort_indices()
+    # A row a text, a column a shingle (63 bits of its hash, ascending in each row): what two texts share is where both rows have something.
+    column = (run >> np.uint64(1)).astype(np.int64)
+    has = csr_array((np.ones(len(run), np.int8), column, np.r_[0, np.cumsum(size)]), shape=(len(no), 2**63 - 1))
     row_of = np.argsort(no, kind="stable")
     row_a, row_b = (row_of[np.searchsorted(no[row_of], x)] for x in (a, b))
     possible = np.minimum(size[row_a], size[row_b]) >= similarity * np.maximum(size[row_a], size[row_b])
