@@ -58,9 +58,10 @@ def main() -> None:
     parts += [(f"{share:.1%} on a new day", int(calls * share), FIRST + timedelta(DAYS + n), 1) for n, share in enumerate(NEW)]
     parts += [("1% late", calls // 100, FIRST + timedelta(5), 1)]
     try:
+        source_of = {name: f"part-{n}" for n, (name, *_) in enumerate(parts)} | {"nothing new": "part-0"}
         for seed, (name, count, first, days) in enumerate(parts):
-            simulate(folder / name, calls=count, days=days, first_day=first, seed=seed + 1, formats=["litellm"], with_content=True)
-        sources = {name: Source(url=str(folder / name / "logs" / "litellm"), format="litellm") for name, *_ in parts}
+            simulate(folder / source_of[name], calls=count, days=days, first_day=first, seed=seed + 1, formats=["litellm"], with_content=True)
+        sources = {source: Source(url=str(folder / source / "logs" / "litellm"), format="litellm") for source in source_of.values()}
         settings = Settings.load(home=folder / "home", sources=sources)
         ingest_feed(settings, "genai_prices", FIRST - timedelta(1))
         gate.warm()
@@ -69,7 +70,7 @@ def main() -> None:
         print(f"{'':20}{'calls':>10}{'ingest s':>10}{'build s':>9}{'days':>6}{'seconds':>9}{'of all':>8}{'cpu s':>8}{'of all':>8}")
         for name in ("all", "nothing new", *(name for name, *_ in parts[1:])):
             started, before = time.monotonic(), cpu()
-            reports = ingest_source(settings, "all" if name == "nothing new" else name, FIRST + timedelta(DAYS + 5))
+            reports = ingest_source(settings, source_of[name], FIRST + timedelta(DAYS + 5))
             kept = sum(report.kept for report in reports if report.table == "core.inference")
             ingested = time.monotonic() - started
             built = build_all(settings)
