@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 
 import duckdb
@@ -10,8 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipelines.errors import NotConfigured
+from pipelines.engine import views
 from pipelines.settings import Settings
+
+NAME_CHARACTERS = 20
+"""A longer text may be broken over several lines of a table."""
 
 TRY = (
     (
@@ -89,9 +93,7 @@ group by all order by records desc, source, promise limit 12
 def answer(settings: Settings, console: Console | None = None) -> None:
     """Print the first answer from `warehouse.duckdb`. Raises `NotConfigured` when nothing has been built yet."""
     console = console or Console()
-    if not settings.views.is_file():
-        raise NotConfigured(f"there is no {settings.views} yet; bring logs in first (make run, or flywheel ingest and flywheel build)")
-    with duckdb.connect(str(settings.views), read_only=True) as con:
+    with views(settings) as con:
         _show(con, console, "Spend by provider and model, at list prices", SPEND, "nothing was costed yet")
         _show(con, console, "The same tokens for less: other providers and tiers of the same model", ALTERNATIVES, "none is cheaper")
         _show(con, console, "Refused, by the promise broken (core.quarantine has the reason and the place of each)", REFUSED, "nothing was refused")
@@ -111,20 +113,22 @@ def _show(con: duckdb.DuckDBPyConnection, console: Console, title: str, sql: str
     if not rows:
         console.print(f"\n[bold]{title}[/bold]: {empty}")
         return
-    console.print()
-    console.print(table_of([d[0] for d in found.description], rows, title, headings=lambda name: name.replace("_", " ")))
+    console.print(f"\n[bold]{title}[/bold]", soft_wrap=True)
+    console.print(table_of([d[0] for d in found.description], rows, headings=lambda name: name.replace("_", " ")))
 
 
 def table_of(
     names: list[str], rows: list[tuple], title: str | None = None, headings: Callable[[str], str] = str
 ) -> Table:
     """Rows as a table for the terminal: numbers to the right, money with a sensible number of digits."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for n, name in enumerate(names):
         numeric = any(isinstance(row[n], int | float) or hasattr(row[n], "as_tuple") for row in rows)
-        # A number is never broken over lines; names may be.
-        least = max((len(_cell(name, row[n])) for row in rows if row[n] is not None), default=1) if numeric else None
-        table.add_column(headings(name), justify="right" if numeric else "left", min_width=least, overflow="fold")
+        # A number is never broken over lines, nor is a name of usual length: headings are, and long texts.
+        least = max((len(_cell(name, row[n])) for row in rows if row[n] is not None), default=1)
+        least = least if numeric else min(least, NAME_CHARACTERS)
+        heading = textwrap.fill(headings(name), max(least, 1), break_long_words=False, break_on_hyphens=False)
+        table.add_column(heading, justify="right" if numeric else "left", min_width=least, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(name, value) for name, value in zip(names, row, strict=True)))
     return table

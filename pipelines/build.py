@@ -21,7 +21,7 @@ from pipelines import gate
 from pipelines.contracts import Contract, contract, tables
 from pipelines.engine import REFERENCE_VIEWS, connect, write
 from pipelines.errors import FlywheelError, NotConfigured, RetryLater, StopTheLine
-from pipelines.follow import announcement, follow, recover, results, settle
+from pipelines.follow import Announced, announcement, follow_all, recover, results, settle
 from pipelines.lake import Lake, Snapshot, storage
 from pipelines.settings import ROOT, Settings
 from pipelines.stage import Report, silent, write_days
@@ -77,16 +77,19 @@ def build_tables(
     `StopTheLine`.
     """
     lake, done, failed = Lake(settings), [], {}
+    due: list[Announced] = []
     for name in names:
         if broken := sorted(failed.keys() & set(contract(name).reads)):
             failed[name] = StopTheLine(f"not built, as {', '.join(broken)} was not")
             continue
         try:
-            done.append(_build(settings, lake, name, days, report))
+            done.append(_build(settings, lake, name, days, report, due))
             tell(done[-1])
         except FlywheelError as error:
             log.error("%s: %s", name, error)
             failed[name] = error
+    # What the audits found of all tables is written at once. Should we die before, it is announced, and written by whoever comes next.
+    follow_all(lake, due)
     lake.publish_views()
     if failed:
         told = "\n".join(f"{name}: {error}" for name, error in failed.items())
@@ -103,26 +106,29 @@ def build_table(settings: Settings, table: str, days: Iterable[date] | None = No
     SQL does not run and `PromiseBroken` when a `stop` promise does not hold: then nothing is replaced.
     """
     lake = Lake(settings)
-    done = _build(settings, lake, table, days, report)
+    due: list[Announced] = []
+    done = _build(settings, lake, table, days, report, due)
+    follow_all(lake, due)
     lake.publish_views()
     return done
 
 
-def _build(settings: Settings, lake: Lake, table: str, days: Iterable[date] | None, report: Report) -> BuildReport:
+def _build(settings: Settings, lake: Lake, table: str, days: Iterable[date] | None, report: Report, due: list[Announced]) -> BuildReport:
+    """Build one table; what must follow its commits is added to `due`."""
     promised, started = contract(table), time.monotonic()
     if not promised.is_built:
         raise NotConfigured(f"{table} is not built from SQL: there is no warehouse/{table.replace('.', '/')}.sql; those that are: {', '.join(mart_order())}")
     recover(lake, table)
     done = BuildReport(table)
     if promised.partition is None:
-        done.rows = _build_whole(settings, lake, promised, force=days is not None)
+        done.rows = _build_whole(settings, lake, promised, days is not None, due)
     else:
         prints = fingerprints(settings, lake, promised)
         todo = _stale(lake, table, prints) if days is None else sorted(set(days))
         sizes = {d: n for d, (_, n) in _input_files(lake, promised).items()}
         for run in _runs(todo, sizes):
             report(f"{table}: {run[0]} … {run[-1]}", None)
-            done.rows += _build_days(settings, lake, promised, run, prints, report)
+            done.rows += _build_days(settings, lake, promised, run, prints, report, due)
         done.days = todo
     done.seconds = time.monotonic() - started
     log.info("%s", done)
@@ -184,7 +190,7 @@ def _prices_by_day(settings: Settings, lake: Lake, days: list[date]) -> dict[dat
     """By day: a hash of every price in force on it, as known now and as known then. Later news about other days leave it as it is."""
     if not days or not lake.exists("core.price"):
         return {}
-    with connect(settings) as con:
+    with connect(settings, only=()) as con:
         lake.attach(con, "core.price")
         return dict(con.execute(
             """
@@ -235,7 +241,9 @@ def _attach(lake: Lake, con, promised: Contract, days: list[date] | None) -> Non
         prepare(con)
 
 
-def _build_days(settings: Settings, lake: Lake, promised: Contract, days: list[date], prints: dict[date, str], report: Report) -> int:
+def _build_days(
+    settings: Settings, lake: Lake, promised: Contract, days: list[date], prints: dict[date, str], report: Report, due: list[Announced]
+) -> int:
     scratch = settings.scratch / uuid.uuid4().hex
     scratch.mkdir(parents=True)
     rows = 0
@@ -257,7 +265,7 @@ def _build_days(settings: Settings, lake: Lake, promised: Contract, days: list[d
         add = [lake.upload(p, promised.table, d) for p, d in staged]
         marks = {f"{BUILT}{d}": prints.get(d, "nothing") for d in days}
         lake.commit(seen, add, seen.of(days), properties={**marks, **announcement(name, steps)})
-        follow(lake, promised.table, name, steps)
+        due.append(Announced(promised.table, name, steps))
         rows = audit.rows if audit else 0
 
     try:
@@ -267,7 +275,7 @@ def _build_days(settings: Settings, lake: Lake, promised: Contract, days: list[d
     return rows
 
 
-def _build_whole(settings: Settings, lake: Lake, promised: Contract, force: bool) -> int:
+def _build_whole(settings: Settings, lake: Lake, promised: Contract, force: bool, due: list[Announced]) -> int:
     basis = hashlib.sha256("\n".join(
         [_code(settings, promised), *(f"{n} {lake.snapshot(n).id if lake.exists(n) else None}" for n in promised.reads)]).encode()).hexdigest()[:16]
     scratch = settings.scratch / uuid.uuid4().hex
@@ -290,7 +298,7 @@ def _build_whole(settings: Settings, lake: Lake, promised: Contract, force: bool
         name, steps = uuid.uuid4().hex, [results(lake, audit, scratch)]
         add = [lake.upload(path, promised.table)]
         lake.commit(seen, add, seen.files, properties={"flywheel.basis": basis, **announcement(name, steps)})
-        follow(lake, promised.table, name, steps)
+        due.append(Announced(promised.table, name, steps))
         rows = audit.rows
 
     try:

@@ -154,14 +154,13 @@ def replay(
     source: Annotated[str | None, typer.Argument(help="Name of the source; default: all that have something in quarantine")] = None,
 ) -> None:
     """Take quarantined records in again from landing, with the selects and contracts as they are now."""
-    import duckdb
-
+    from pipelines.engine import views
     from pipelines.ingest import ingest_landed
 
     settings = Settings.load()
     if not settings.views.is_file():
         raise NotConfigured("nothing was ever taken in, so nothing is in quarantine")
-    with duckdb.connect(str(settings.views), read_only=True) as con:
+    with views(settings) as con:
         held = con.execute(
             "select source, source_format, list(distinct landing_file) from core.quarantine "
             "where target_table in ('core.inference', 'core.feedback') and ($source is null or source = $source) group by 1, 2 order by 1",
@@ -182,12 +181,11 @@ def sql(query: Annotated[str | None, typer.Argument(help="One statement; default
     import duckdb
 
     from pipelines.answer import table_of
+    from pipelines.engine import views
 
     settings = Settings.load()
-    if not settings.views.is_file():
-        raise NotConfigured(f"there is no {settings.views} yet; bring logs in first (make run, or flywheel ingest)")
     try:
-        with duckdb.connect(str(settings.views), read_only=True) as con:
+        with views(settings) as con:
             found = con.execute(query or sys.stdin.read())
             if found.description is None:
                 return
@@ -207,6 +205,7 @@ def status() -> None:
     from pipelines.answer import table_of
     from pipelines.build import mart_order, stale_days
     from pipelines.contracts import contract, tables
+    from pipelines.engine import views
     from pipelines.lake import Lake
 
     settings = Settings.load()
@@ -221,7 +220,7 @@ def status() -> None:
         console.print(f"nothing in {settings.home} yet; make run, or flywheel ingest, fills it", highlight=False)
         return
     console.print(table_of(["table", "rows", "files", "stale days", "what it is"], rows))
-    with duckdb.connect(str(settings.views), read_only=True) as con:
+    with views(settings) as con:
         try:
             found = con.execute("select source, target_table, record_count, expected_rows, row_count, row_difference, quarantined_count from marts.reconciliation order by 1, 2")
         except duckdb.CatalogException:

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -43,7 +44,9 @@ from pipelines.gate import ROWS_AS_STAGED, count_sql
 if TYPE_CHECKING:
     import duckdb
     from great_expectations.core import ExpectationSuiteValidationResult
+    from great_expectations.core.batch_definition import BatchDefinition
     from great_expectations.data_context import AbstractDataContext
+    from great_expectations.datasource.fluent import SQLDatasource
 
 KEPT_RUNS = 30
 """Validation results kept of each table, for the Data Docs."""
@@ -140,34 +143,46 @@ def suite(promised: Contract, promises: Iterable[Promise], expected_rows: int | 
 
 
 def validate(con: duckdb.DuckDBPyConnection, view: str, expected: gx.ExpectationSuite) -> ExpectationSuiteValidationResult:
-    """Validate a view of an open DuckDB in place: counts come back, rows and values never do."""
+    """Validate a view of an open DuckDB in place: counts come back, rows and values never do. One at a time in a process."""
+    _OPENED.append(con)
+    try:
+        source, definition = _source(view)
+        try:
+            return definition.get_batch().validate(expected, result_format="BOOLEAN_ONLY")
+        finally:
+            source.get_execution_engine().close()
+            source.get_engine().dispose()
+    finally:
+        _OPENED.clear()
+
+
+_OPENED: list[duckdb.DuckDBPyConnection] = []
+"""The open DuckDB whose view is being validated."""
+
+
+def _connection() -> duckdb_sqlalchemy.ConnectionWrapper:
+    cursor = _OPENED[-1].cursor()
+    cursor.execute("set timezone = 'UTC'")  # which a cursor does not take over from its connection
+    return duckdb_sqlalchemy.ConnectionWrapper(cursor)
+
+
+@cache
+def _source(view: str) -> tuple[SQLDatasource, BatchDefinition]:
+    """Great Expectations' way to a view. Kept, as building it costs as much as validating."""
     context = gx.get_context(mode="ephemeral")
     _quieten(context)
-    opened = [con]
-
-    def connection() -> duckdb_sqlalchemy.ConnectionWrapper:
-        cursor = opened[0].cursor()
-        cursor.execute("set timezone = 'UTC'")  # which a cursor does not take over from its connection
-        return duckdb_sqlalchemy.ConnectionWrapper(cursor)
-
     source = context.data_sources.add_sql(
         "duckdb",
         connection_string="duckdb:///:memory:",
         create_temp_table=False,
         # The engine is the open DuckDB itself, with its limits, macros and file systems, not another one of that URL.
         kwargs={
-            "creator": connection,
+            "creator": _connection,
             "isolation_level": "AUTOCOMMIT",
             "skip_autocommit_rollback": True,
         },
     )
-    try:
-        batch = source.add_table_asset(view, table_name=view).add_batch_definition_whole_table(view).get_batch()
-        return batch.validate(expected, result_format="BOOLEAN_ONLY")
-    finally:
-        source.get_execution_engine().close()
-        source.get_engine().dispose()
-        opened.clear()  # Great Expectations keeps the last context, and with it what its engine is made of.
+    return source, source.add_table_asset(view, table_name=view).add_batch_definition_whole_table(view)
 
 
 def keep(folder: Path, batch: str, result: ExpectationSuiteValidationResult, broken: Mapping[str, int], rows: int) -> None:

@@ -11,6 +11,7 @@ import duckdb
 import fsspec
 
 from pipelines.contracts import contract, literal, quoted
+from pipelines.engine import views
 from pipelines.errors import NotConfigured, RetryLater
 from pipelines.settings import Settings
 
@@ -44,12 +45,10 @@ def export_focus(settings: Settings, url: str, from_day: date | None = None, unt
     ending = next((e for e in sorted(FORMATS, key=len, reverse=True) if url.endswith(e)), None)
     if ending is None:
         raise NotConfigured(f"{url} should end in {', '.join(FORMATS)}: the ending says how it is written")
-    if not settings.views.is_file():
-        raise NotConfigured(f"there is no {settings.views} yet; flywheel build fills exports.focus")
     columns = ", ".join(f"{quoted(c)} as {quoted(focus_name(c))}" for c in contract("exports.focus").names)
     span = {"from_day": from_day or date.min, "until_day": until_day or date.max}
     where = "charge_period_start >= $from_day and charge_period_start < $until_day"
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect(str(settings.views), read_only=True) as con:
+    with tempfile.TemporaryDirectory() as folder, views(settings) as con:
         con.execute(f"set memory_limit = {literal(settings.memory_limit)}; set temp_directory = {literal(folder)}; set timezone = 'UTC'")
         local = Path(folder) / f"focus{ending}"
         try:

@@ -13,6 +13,7 @@ import logging
 import shutil
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -27,6 +28,15 @@ from pipelines.lake import FileEntry, Lake, Snapshot
 log = logging.getLogger(__name__)
 
 PREFIX = "flywheel.follow."
+
+
+@dataclass(frozen=True)
+class Announced:
+    """A commit of `table`, by the name of its batch, and the steps that must follow it elsewhere."""
+
+    table: str
+    name: str
+    steps: list[dict]
 
 
 def replacement(lake: Lake, table: str, staged: list[tuple[Path, date | str | None]], drop: Path | None, on: dict[str, str]) -> dict:
@@ -74,7 +84,7 @@ def settle(lake: Lake, table: str, attempt: Callable[[Snapshot], None]) -> None:
         folder = lake.settings.scratch / uuid.uuid4().hex
         try:
             step = results(lake, refused.audit, folder)
-            lake.settle(RESULTS, lambda seen: _replace(lake, seen, step))
+            lake.settle(RESULTS, lambda seen: _replace(lake, seen, [step]))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -87,10 +97,20 @@ def announced(table: Table) -> dict[str, list[dict]]:
 
 def follow(lake: Lake, table: str, name: str, steps: list[dict]) -> None:
     """Do the steps that a commit of `table` announced, then strike the announcement."""
-    for step in steps:
-        lake.settle(step["table"], lambda seen, step=step: _do(lake, seen, step, table, name))
+    follow_all(lake, [Announced(table, name, steps)])
+
+
+def follow_all(lake: Lake, commits: list[Announced]) -> None:
+    """Do the steps that several commits announced, with one commit for each table that they change; then strike the announcements."""
+    due: dict[str, list[tuple[Announced, dict]]] = {}
+    for commit in commits:
+        for step in commit.steps:
+            due.setdefault(step["table"], []).append((commit, step))
+    for target, listed in due.items():
+        lake.settle(target, lambda seen, listed=listed: _do(lake, seen, listed))
     # The lists of what to drop stay for maintenance to sweep up: somebody who helps may be reading them.
-    lake.settle(table, lambda seen: lake.strike(seen, PREFIX + name))
+    for commit in commits:
+        lake.settle(commit.table, lambda seen, commit=commit: lake.strike(seen, PREFIX + commit.name))
 
 
 def recover(lake: Lake, table: str) -> None:
@@ -102,23 +122,24 @@ def recover(lake: Lake, table: str) -> None:
         follow(lake, table, name, steps)
 
 
-def _do(lake: Lake, seen: Snapshot, step: dict, table: str, name: str) -> None:
-    if step["add"] and {e.path for e in seen.files}.issuperset(step["add"]):
-        return
+def _do(lake: Lake, seen: Snapshot, listed: list[tuple[Announced, dict]]) -> None:
+    there = {e.path for e in seen.files}
+    due = [(commit, step) for commit, step in listed if not step["add"] or not there.issuperset(step["add"])]
     # Asked after `seen` was read: if another process had done the step before that and the rows then moved on, say by
     # compaction, the announcement would be gone.
-    if name in announced(lake.table(table)):
-        _replace(lake, seen, step)
+    if steps := [step for commit, step in due if commit.name in announced(lake.table(commit.table))]:
+        _replace(lake, seen, steps)
 
 
-def _replace(lake: Lake, seen: Snapshot, step: dict) -> None:
+def _replace(lake: Lake, seen: Snapshot, steps: list[dict]) -> None:
+    """Do steps of one table in one commit."""
     remove: list[FileEntry] = []
     rewritten: list[str] = []
-    if step["drop"] and seen.files:
-        columns = ", ".join(map(quoted, contract(step["table"]).names))
-        match = " and ".join(f"d.{quoted(theirs)} = t.{quoted(ours)}" for ours, theirs in step["on"].items())
-        dropped = f"exists (select 1 from {parquet_list([step['drop']])} d where {match})"
-        with connect(lake.settings) as con:
+    dropping = [step for step in steps if step["drop"]]
+    if dropping and seen.files:
+        columns = ", ".join(map(quoted, contract(steps[0]["table"]).names))
+        dropped = "(" + " or ".join(_matches(step) for step in dropping) + ")"
+        with connect(lake.settings, only=()) as con:
             everything = parquet_list((e.path for e in seen.files), filename="_file")
             hit = {r[0] for r in con.execute(f"select distinct _file from {everything} t where {dropped}").fetchall()}
             for entry in seen.files:
@@ -128,8 +149,13 @@ def _replace(lake: Lake, seen: Snapshot, step: dict) -> None:
                 write(con, path, f"select {columns} from {parquet_list([entry.path])} t where not {dropped}")
                 remove.append(entry)
                 if pq.read_metadata(path).num_rows:
-                    rewritten.append(lake.upload(path, step["table"], entry.partition))
+                    rewritten.append(lake.upload(path, steps[0]["table"], entry.partition))
                 else:
                     path.unlink()
-    lake.commit(seen, step["add"] + rewritten, remove)
+    lake.commit(seen, [*(path for step in steps for path in step["add"]), *rewritten], remove)
+
+
+def _matches(step: dict) -> str:
+    match = " and ".join(f"d.{quoted(theirs)} = t.{quoted(ours)}" for ours, theirs in step["on"].items())
+    return f"exists (select 1 from {parquet_list([step['drop']])} d where {match})"
 

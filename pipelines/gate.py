@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 RESULTS = "core.gate_result"
 ROWS_AS_STAGED = "rows_as_staged"
+PROMISE_MACROS = ("core/macros.sql",)
+"""What the SQL of a promise may call."""
 EXAMPLES = 5
 """Failing keys that a refusal names for each broken promise."""
 KEY_CHARACTERS = 200
@@ -160,9 +162,9 @@ def audit(settings: Settings, promised: Contract, paths: list[str], *, batch: st
     from pipelines import expectations
 
     listed = promises(promised, expected_rows)
-    with connect(settings) as con:
+    with connect(settings, only=PROMISE_MACROS) as con:
         _check_columns(con, promised, paths, batch)
-        con.execute(view_sql("batch", [(c.name, c.type) for c in promised.columns], paths))
+        con.execute(view_sql("batch", [(c.name, c.type) for c in promised.columns], paths, alike=True))
         rows = con.execute("select count(*) from batch").fetchone()[0]
         checked = [p.model_copy(update={"sql": p.sql.replace("{table}", "batch")}) for p in listed]
         validated = expectations.validate(con, "batch", expectations.suite(promised, checked, expected_rows))

@@ -159,7 +159,7 @@ def _batches(
 def _done(settings: Settings, lake: Lake, table: str, source: str) -> set[str]:
     if not lake.exists("core.landing_file"):
         return set()
-    with connect(settings) as con:
+    with connect(settings, only=()) as con:
         lake.attach(con, "core.landing_file")
         return {r[0] for r in con.execute("select landing_file from core.landing_file where target_table = ? and source = ?", [table, source]).fetchall()}
 

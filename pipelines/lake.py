@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any, ClassVar
 
 import duckdb
 import fsspec
-from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import (
     CommitFailedException,
     NamespaceAlreadyExistsError,
@@ -30,11 +31,13 @@ from pyiceberg.exceptions import (
     TableAlreadyExistsError,
     ValidationException,
 )
+from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import parquet_file_to_data_file
-from pyiceberg.manifest import DataFile
+from pyiceberg.manifest import DataFile, ManifestFile
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.types import (
     BooleanType,
@@ -51,7 +54,7 @@ from pyiceberg.types import (
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from pipelines.contracts import Contract, contract, tables
-from pipelines.engine import view_sql
+from pipelines.engine import register_stores, view_sql
 from pipelines.errors import NotConfigured, RetryLater
 from pipelines.land import is_local
 from pipelines.settings import Settings
@@ -68,6 +71,8 @@ _TYPES: dict[str, IcebergType] = {
     "date": DateType(),
 }
 EPOCH = date(1970, 1, 1)
+STORE_DRIVERS = {"aiobotocore", "botocore", "aiohttp", "gcsfs", "google", "adlfs", "azure"}
+"""Packages below fsspec that raise errors of their own when a store does not answer."""
 ATTEMPTS = 40
 """Tries of one commit. Eight writers at once each need at most eight; the rest is for slow machines."""
 
@@ -85,6 +90,10 @@ def storage(doing: str) -> Iterator[None]:
         # SQLAlchemy's own text would quote the statement with all its values.
         cause = error.orig if isinstance(error, OperationalError) else error
         raise RetryLater(f"{doing} stopped, as storage failed: {type(cause).__name__}: {cause}") from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in STORE_DRIVERS:
+            raise
+        raise RetryLater(f"{doing} stopped, as the store failed: {type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,51 @@ class FileEntry:
     partition: date | str | None
     rows: int
     data_file: DataFile = field(repr=False, compare=False)
+
+
+class _Catalog(SqlCatalog):
+    """PyIceberg's catalog, which reads a table's metadata file once: it never changes, as a commit writes another one under another name."""
+
+    _read: ClassVar[dict[str, TableMetadata]] = {}
+
+    def _convert_orm_to_iceberg(self, orm_table: IcebergTables) -> Table:
+        location = orm_table.metadata_location
+        if location not in self._read:
+            found = super()._convert_orm_to_iceberg(orm_table)
+            _remember(self._read, location, found.metadata, most=256)
+            return found
+        metadata = self._read[location]
+        identifier = (*self.identifier_to_tuple(orm_table.table_namespace), orm_table.table_name)
+        return Table(identifier, metadata, location, self._load_file_io(metadata.properties, location), self)
+
+
+class _Transaction(Transaction):
+    """PyIceberg's transaction, which works out the metadata after its updates once for each update, not each time it is asked for."""
+
+    _known: tuple[int, TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        if self._known is None or self._known[0] != len(self._updates):
+            self._known = (len(self._updates), super().table_metadata)
+        return self._known[1]
+
+
+_ENTRIES: dict[str, list[FileEntry]] = {}
+"""The data files in a manifest, by its path; manifests never change."""
+
+
+def _entries(manifest: ManifestFile, io: FileIO) -> list[FileEntry]:
+    if manifest.manifest_path not in _ENTRIES:
+        data_files = [entry.data_file for entry in manifest.fetch_manifest_entry(io, discard_deleted=True)]
+        _remember(_ENTRIES, manifest.manifest_path, [FileEntry(d.file_path, _partition_value(d), d.record_count, d) for d in data_files], most=10_000)
+    return _ENTRIES[manifest.manifest_path]
+
+
+def _remember(where: dict[str, Any], name: str, value: object, most: int) -> None:
+    if len(where) >= most:
+        where.clear()
+    where[name] = value
 
 
 @dataclass(frozen=True)
@@ -109,12 +163,13 @@ class Snapshot:
         current = self.table.current_snapshot()
         if not current:
             return []
-        entries = (
-            entry.data_file
-            for manifest in current.manifests(self.table.io)
-            for entry in manifest.fetch_manifest_entry(self.table.io, discard_deleted=True)
-        )
-        return sorted((FileEntry(d.file_path, _partition_value(d), d.record_count, d) for d in entries), key=lambda e: e.path)
+        entries = (entry for manifest in current.manifests(self.table.io) for entry in _entries(manifest, self.table.io))
+        return sorted(entries, key=lambda e: e.path)
+
+    @property
+    def alike(self) -> bool:
+        """Whether all data files have the same columns: the table never had others."""
+        return len(self.table.schemas()) == 1
 
     @property
     def id(self) -> int | None:
@@ -132,11 +187,15 @@ class Lake:
     def __init__(self, settings: Settings):
         self.settings = settings
         settings.home.mkdir(parents=True, exist_ok=True)
+        given = {"uri": settings.catalog, "warehouse": settings.warehouse}
+        if not is_local(fsspec.core.url_to_fs(settings.warehouse)[0]):
+            # One way to a store for all that reads and writes it: what lets fsspec in (its settings, the store's usual variables) lets in PyIceberg.
+            given["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
         try:
-            self.catalog = SqlCatalog("flywheel", uri=settings.catalog, warehouse=settings.warehouse)
-        except OperationalError:
+            self.catalog = _Catalog("flywheel", **given)
+        except (OperationalError, IntegrityError):
             # Two first users at once: the other one has just made the catalog's own tables.
-            self.catalog = SqlCatalog("flywheel", uri=settings.catalog, warehouse=settings.warehouse)
+            self.catalog = _Catalog("flywheel", **given)
 
     def table(self, name: str) -> Table:
         """The Iceberg table of a contract, made on first use; columns added to the contract are added to it."""
@@ -203,7 +262,7 @@ class Lake:
         if not add and not remove and not properties:
             return
         table = seen.table
-        with self._swapping(), table.transaction() as tx:
+        with self._swapping(), _Transaction(table) as tx:
             if properties:
                 tx.set_properties(**properties)
             if tx.table_metadata.name_mapping() is None:
@@ -219,7 +278,7 @@ class Lake:
     def strike(self, seen: Snapshot, key: str) -> None:
         """Remove a property, unless another writer just did; raises `Conflict` when the catalog moved on meanwhile."""
         if key in seen.table.properties:
-            with suppress(KeyError), self._swapping(), seen.table.transaction() as tx:
+            with suppress(KeyError), self._swapping(), _Transaction(seen.table) as tx:
                 tx.remove_properties(key)
 
     @contextmanager
@@ -286,12 +345,14 @@ class Lake:
         with (self.settings.home / "views.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with duckdb.connect(str(fresh)) as con:
+                register_stores(con, self.settings)
                 for name in tables():
                     if not self.exists(name):
                         continue
                     promised = contract(name)
                     con.execute(f"create schema if not exists {name.split('.')[0]}")
-                    con.execute(view_sql(name, _columns(promised), [e.path for e in self.snapshot(name).files]))
+                    seen = self.snapshot(name)
+                    con.execute(view_sql(name, _columns(promised), [e.path for e in seen.files], alike=seen.alike))
                     con.execute(f"comment on view {name} is '{promised.sentence.replace(chr(39), chr(39) * 2)}'")
                 # Closing would write too, but keep silent about a full disk.
                 con.execute("checkpoint")
@@ -307,7 +368,7 @@ class Lake:
         seen = self.snapshot(name)
         entries = seen.files if partitions is None else seen.of(partitions)
         con.execute(f"create schema if not exists {name.split('.')[0]}")
-        con.execute(view_sql(name, _columns(contract(name)), [entry.path for entry in entries]))
+        con.execute(view_sql(name, _columns(contract(name)), [entry.path for entry in entries], alike=seen.alike))
         return seen
 
 

@@ -99,6 +99,7 @@ def origins(url: str, day: date | None = None) -> tuple[AbstractFileSystem, list
         fs, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
         raise NotConfigured(f"{redacted(url)} cannot be opened: {error}") from error
+    fs.invalidate_cache()
     try:
         # Asked outright, as `exists`, `find` and `glob` may take a store that does not answer for an empty one.
         with suppress(FileNotFoundError):

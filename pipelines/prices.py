@@ -78,7 +78,7 @@ def ingest_landed_feed(settings: Settings, feed: str, format: str, report: Repor
 
     def attempt(seen: Snapshot) -> None:
         # Asked after the table was read: another process may have read the same snapshots.
-        with connect(settings) as con:
+        with connect(settings, only=()) as con:
             lake.attach(con, "core.landing_file")
             done = {r[0] for r in con.execute("select landing_file from core.landing_file where target_table = 'core.price_quote' and source = ?", [feed]).fetchall()}
         todo = [p for p in landed_paths(settings, feed) if p not in done]

@@ -21,8 +21,12 @@ PROMPTS = """
 create or replace temp table split_prompt as
 select row_number() over (order by prompt_key) - 1 as prompt_no, prompt_key, any_value(prompt order by inference_id) as prompt
 from datasets.routing_log where prompt is not null group by prompt_key"""
-LIKENESS = "select prompt_no as no, word_hashes(text_words(regexp_replace(prompt, '[0-9]+', '0', 'g'))) as word from split_prompt"
-"""Every number is the same word: prompts that differ in a number only are one prompt."""
+PROMPTS_SAID = """
+create or replace temp table split_said as
+select prompt_no, min(prompt_no) over (partition by said) as no, said
+from (select prompt_no, regexp_replace(prompt, '[0-9]+', '0', 'g') as said from split_prompt)"""
+"""Every number is the same word: prompts that differ in a number only are one prompt, `no`."""
+LIKENESS = "select no, word_hashes(text_words(said)) as word from split_said where no = prompt_no"
 EDGES = """
 with call as (
     select inference_id, row_number() over (order by inference_id) - 1 as call_no, source || ' ' || session_id as session, source || ' ' || trace_id as trace, prompt_key
@@ -39,9 +43,12 @@ from (
 def group(con: Any) -> None:
     """Make the temporary table `routing_group` (inference_id, group_key) out of datasets.routing_log; deterministic."""
     con.execute(PROMPTS)
+    con.execute(PROMPTS_SAID)
     con.execute(f"create or replace temp table split_edge as {EDGES}")
     ties = con.execute("select call_no, tie_no from split_edge").fetchnumpy()
     a, b = near_pairs(con, LIKENESS, LIKE)
+    same = con.execute("select no, prompt_no from split_said where no < prompt_no order by prompt_no").fetchnumpy()
+    a, b = np.concatenate([a, same["no"]]), np.concatenate([b, same["prompt_no"]])
     tie_of = con.execute(
         "select tie_no from split_prompt join (select distinct prompt_key, tie_no from split_edge where prompt_key is not null) using (prompt_key) order by prompt_no"
     ).fetchnumpy()["tie_no"]

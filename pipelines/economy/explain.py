@@ -12,6 +12,7 @@ import duckdb
 
 from pipelines.contracts import contract
 from pipelines.economy import periods
+from pipelines.engine import views
 from pipelines.errors import NotConfigured
 from pipelines.settings import Settings
 
@@ -70,9 +71,7 @@ def explain_spend(settings: Settings, before: Span, after: Span) -> str:
 
     Computed by the select of marts.spend_variance over marts.usage_daily. Raises `NotConfigured` when that is not built.
     """
-    if not settings.views.is_file():
-        raise NotConfigured(f"there is no {settings.views} yet; bring logs in first (make run, or flywheel ingest)")
-    with duckdb.connect(str(settings.views), read_only=True) as con:
+    with views(settings) as con:
         try:
             return _explain(con, before, after)
         except duckdb.CatalogException as error:

@@ -7,6 +7,10 @@ included: DuckDB's `copy (select * from read_json(…, columns = …)) to parque
 commit). With --dlt, an interpreter that has dlt, dlt into DuckDB with its Parquet loader on the same file. Prints seconds,
 calls a second, peak memory, processor seconds and the ratios: of wall time, and of processor time, which other work on the machine
 changes less. The ratio is what to compare between machines.
+
+The file is written as it is drawn, and landing is a copy of it, never a link: a log that is added to afterwards must not change what has
+landed. So the disk must hold about 7 kB a call (10 million: 70 GB at the most, while the content is written); it is asked first. With --keep,
+a file that is there already is taken as it is.
 """
 
 from __future__ import annotations
@@ -24,6 +28,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+
+DISK_BYTES = 7_000
+"""Of a call: itself, its copy in landing, and what is staged of it."""
 
 FLOOR = """
 import sys, duckdb
@@ -75,6 +82,9 @@ def main() -> None:
     folder = given.keep or Path(tempfile.mkdtemp(prefix="ingest-speed-"))
     folder.mkdir(parents=True, exist_ok=True)
     logs = folder / f"calls-{given.calls}.jsonl"
+    wanted, free = DISK_BYTES * given.calls - (logs.stat().st_size if logs.is_file() else 0), shutil.disk_usage(folder).free
+    if free < wanted:
+        sys.exit(f"{folder} has {free / 1e9:.0f} GB free, and {given.calls:,} calls may take {wanted / 1e9:.0f} GB; --keep names another folder")
     try:
         if not logs.is_file():
             started = time.monotonic()
@@ -96,6 +106,7 @@ def main() -> None:
             show("flywheel ingest", given.calls, ours, floor)
             account(home, given.calls)
         if given.dlt:
+            shutil.rmtree(folder / "home")
             took = measured("dlt", [given.dlt, "-c", DLT, str(logs), str(folder / "dlt.duckdb")])
             show("dlt, Parquet loader", given.calls, took, floor)
     finally:

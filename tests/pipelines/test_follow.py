@@ -10,13 +10,13 @@ import pytest
 from pipelines import follow as following
 from pipelines.contracts import contract
 from pipelines.engine import connect, write
-from pipelines.follow import announced, announcement, follow, recover, replacement, settle
+from pipelines.follow import Announced, announced, announcement, follow, follow_all, recover, replacement, settle
 from pipelines.ingest import ingest_source
 from pipelines.lake import Lake
 from pipelines.settings import Settings
 from tests.support.lakehouse import DAY, ask, call, crashed_ingest, hashes, log, started, unaccounted, warehouse
 
-ANNOUNCER, TABLE = "core.feedback", "core.quarantine"
+ANNOUNCER, OTHER, TABLE = "core.feedback", "core.inference", "core.quarantine"
 
 
 @pytest.fixture
@@ -95,22 +95,27 @@ def test_a_helper_that_comes_late_undoes_nothing(lake):
     assert held(lake) == [("f", "second")]
 
 
-def test_a_crash_between_two_steps(lake, monkeypatch):
-    announce(lake, "one", [step(lake, "a", "f", "a"), step(lake, "b", "g", "b")])
-    done, real = [], following._do
-
-    def first_only(*given):
-        if done:
-            raise KeyboardInterrupt
-        done.append(real(*given))
-
-    monkeypatch.setattr(following, "_do", first_only)
-    with pytest.raises(KeyboardInterrupt):
-        recover(lake, ANNOUNCER)
+def test_a_crash_between_two_steps(lake):
+    steps = [step(lake, "a", "f", "a"), step(lake, "b", "g", "b")]
+    announce(lake, "one", steps)
+    lake.settle(TABLE, lambda seen: following._do(lake, seen, [(Announced(ANNOUNCER, "one", steps), steps[0])]))
     assert held(lake) == [("f", "a")]
-    monkeypatch.undo()
     recover(lake, ANNOUNCER)
     assert held(lake) == [("f", "a"), ("g", "b")]
+
+
+def test_steps_of_several_commits_are_one_commit(lake):
+    lake.append(TABLE, [(quarantined(lake, "old", ("f", "old"), ("g", "old"), ("h", "stays")), None)])
+    commits = [Announced(ANNOUNCER, "one", [step(lake, "one", "f", "new")]), Announced(OTHER, "two", [step(lake, "two", "g", "new")])]
+    for commit in commits:
+        settle(lake, commit.table, lambda seen, commit=commit: lake.commit(seen, [], properties=announcement(commit.name, commit.steps)))
+    before = len(lake.table(TABLE).snapshots())
+    follow_all(lake, commits)
+    assert held(lake) == [("f", "new"), ("g", "new"), ("h", "stays")]
+    assert len(lake.table(TABLE).snapshots()) - before <= 2  # an overwrite is a deletion and an addition
+    assert announced(lake.table(ANNOUNCER)) == announced(lake.table(OTHER)) == {}
+    follow_all(lake, commits)
+    assert held(lake) == [("f", "new"), ("g", "new"), ("h", "stays")]
 
 
 def test_an_announcement_names_files_and_holds_no_rows(lake):

@@ -12,10 +12,9 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
-
 from pipelines.build import BuildReport, build_tables
 from pipelines.contracts import contract, tables
+from pipelines.engine import views
 from pipelines.ingest import IngestReport, ingest_source
 from pipelines.lake import Lake
 from pipelines.settings import Settings, Source
@@ -92,14 +91,14 @@ def run(settings: Settings, day: date = DAY) -> list[IngestReport]:
 
 def ask(settings: Settings, query: str) -> list[tuple]:
     """Rows of a query, as any reader gets them."""
-    with duckdb.connect(str(settings.views), read_only=True) as con:
+    with views(settings) as con:
         return con.execute(query).fetchall()
 
 
 def hashes(settings: Settings, names: Iterable[str] | None = None, without: Iterable[str] = ()) -> dict[str, tuple[int, str]]:
     """Rows and a hash of the ordered content of every table that is there."""
     held: dict[str, tuple[int, str]] = {}
-    with duckdb.connect(str(settings.views), read_only=True) as con:
+    with views(settings) as con:
         there = {f"{schema}.{name}" for schema, name in con.execute("select schema_name, view_name from duckdb_views() where not internal").fetchall()}
         for table in sorted(there & set(names or tables())):
             columns = ", ".join(f'"{c}"' for c in contract(table).names if c not in without)
