@@ -8,14 +8,20 @@ with used as (
         cast(cost.started_at as date) as usage_day, cost.source, cost.provider_name, cost.model_name, cost.service_tier, cost.tenant, cost.team,
         cost.workload, cost.environment, cost.cost_status, cost.price_ids,
         count(*) as call_count,
-        sum(call.input_uncached_tokens) as input_uncached, sum(call.cache_read_tokens) as cache_read,
-        sum(call.cache_write_5m_tokens) as cache_write_5m, sum(call.cache_write_1h_tokens) as cache_write_1h,
+        sum(cost.input_uncached_tokens) as input_uncached, sum(cost.cache_read_tokens) as cache_read,
+        sum(cost.cache_write_5m_tokens) as cache_write_5m, sum(cost.cache_write_1h_tokens) as cache_write_1h,
         sum(call.input_audio_tokens) as input_audio, sum(call.input_image_tokens) as input_image,
-        sum(call.output_text_tokens) as output_text, sum(call.reasoning_tokens) as reasoning,
+        sum(cost.output_text_tokens) as output_text, sum(cost.reasoning_tokens) as reasoning,
         sum(call.output_audio_tokens) as output_audio, sum(call.output_image_tokens) as output_image,
         sum(call.web_search_requests) as web_search
     from marts.call_cost as cost
-    join core.inference as call on call.inference_id = cost.inference_id and call.started_at >= $from_day and call.started_at < $to_day
+    -- Few calls use what call_cost does not tell apart.
+    left join (
+        select inference_id, input_audio_tokens, input_image_tokens, output_audio_tokens, output_image_tokens, web_search_requests
+        from core.inference
+        where started_at >= $from_day and started_at < $to_day
+          and coalesce(input_audio_tokens, input_image_tokens, output_audio_tokens, output_image_tokens, web_search_requests) > 0
+    ) as call on call.inference_id = cost.inference_id
     where cost.started_at >= $from_day and cost.started_at < $to_day and cost.cost_status in ('priced', 'estimated', 'partial', 'free')
     group by cast(cost.started_at as date), cost.source, cost.provider_name, cost.model_name, cost.service_tier, cost.tenant, cost.team,
         cost.workload, cost.environment, cost.cost_status, cost.price_ids
