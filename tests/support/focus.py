@@ -71,10 +71,8 @@ RULES = {f"{column} is never null": f"{column} is null" for column in NEVER_NULL
     "a region's name goes with its id": "(RegionName is null) <> (RegionId is null)",
     "tags and price details are JSON objects": """not json_valid(Tags) or json_type(Tags) <> 'OBJECT'
         or (SkuPriceDetails is not null and (not json_valid(SkuPriceDetails) or json_type(SkuPriceDetails) <> 'OBJECT'))""",
-    "an uncommitted charge is invoiced as contracted": """CommitmentDiscountId is null
-        and abs(BilledCost - ContractedCost) > 1e-9 + 1e-9 * abs(ContractedCost)""",
     "a quantity goes with its unit": "(PricingUnit is null) <> (PricingQuantity is null)",
-    "contracted is not above list": "ContractedUnitPrice > ListUnitPrice",
+    "a meter goes with its SKU": "(SkuMeter is null) <> (SkuId is null)",
     "keys of price details that are not FOCUS' own are marked x_": f"""SkuPriceDetails is not null
         and exists (select 1 from (select unnest(json_keys(SkuPriceDetails)) as key) where not starts_with(key, 'x_') and key not in ({SKU_PROPERTIES}))""",
     "values of tags and price details are plain": "json_valid(Tags) and regexp_matches(Tags, ':[ ]*[{[]') or regexp_matches(coalesce(SkuPriceDetails, ''), ':[ ]*[{[]')",

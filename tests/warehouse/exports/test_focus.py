@@ -106,7 +106,7 @@ def test_the_file_keeps_the_rules_of_focus_and_adds_up(world: World, tmp_path: P
 def test_a_spoilt_file_is_caught(world: World, tmp_path: Path):
     good = export_focus(world.settings, str(tmp_path / "focus.parquet")).url
     for spoilt in ("'Use' as ChargeCategory", "ListCost + 1 as ListCost", "null::varchar as ProviderName", "'tokens' as PricingUnit", "0::decimal(9,2) as ConsumedQuantity",
-                   "replace(SkuPriceDetails, 'x_Model', 'Model') as SkuPriceDetails", "x_PriceId as SkuId", "BilledCost / 2 as BilledCost"):
+                   "replace(SkuPriceDetails, 'x_Model', 'Model') as SkuPriceDetails", "cast(uuid() as varchar) as SkuId", "null::varchar as SkuMeter"):
         bad = tmp_path / "bad.parquet"
         world.ask(f"copy (select * replace ({spoilt}) from read_parquet('{good}')) to '{bad}'")
         assert breaches(str(bad)), spoilt
