@@ -19,7 +19,7 @@ from graphlib import TopologicalSorter
 
 from pipelines import gate
 from pipelines.contracts import Contract, contract, tables
-from pipelines.day_by_day import write_each_day
+from pipelines.day_by_day import is_worth_it, write_each_day
 from pipelines.engine import REFERENCE_VIEWS, connect, write
 from pipelines.errors import FlywheelError, NotConfigured, RetryLater, StopTheLine
 from pipelines.follow import announcement, follow, recover, results, settle
@@ -248,7 +248,7 @@ def _build_days(settings: Settings, lake: Lake, promised: Contract, days: list[d
             sql = _select(promised)
             bound = {"from_day": days[0], "to_day": days[-1] + timedelta(days=1)}
             column = promised.partition.column
-            if promised.day_by_day:
+            if promised.day_by_day and is_worth_it(sum(rows for day, (_, rows) in _input_files(lake, promised).items() if day in set(days)), len(days)):
                 staged = write_each_day(
                     con, sql, promised.typed(), days, scratch / uuid.uuid4().hex,
                     run=lambda own, q, bounds: _run(own, promised, q, bounds), report=report, doing=f"building {promised.table}",

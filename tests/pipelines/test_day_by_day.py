@@ -6,10 +6,16 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
+import pytest
 
+from pipelines import day_by_day
+from pipelines.build import build_table
 from pipelines.contracts import contract
 from pipelines.day_by_day import taken_apart, write_each_day
+from pipelines.ingest import ingest_source
+from pipelines.prices import ingest_feed
 from pipelines.stage import silent
+from tests.support.lakehouse import DAY, ask, call, hashes, log, priced, warehouse
 
 SQL = """-- A comment with a ) and the word with.
 with seen as not materialized (select n, made_at from call where made_at >= $from_day and made_at < $to_day),
@@ -54,3 +60,19 @@ def test_each_day_has_its_file_and_what_is_materialized_holds_for_all(tmp_path: 
         for path, day in written:
             assert con.execute(f"select distinct cast(made_at as date) from read_parquet('{path}')").fetchall() == [(day,)]
         assert [day for _, day in written] == [DAYS[0], DAYS[1], DAYS[3]]
+
+
+def test_small_days_parted_and_large_ones_by_themselves_are_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prices change in the middle of a day, which must not matter to either way."""
+    settings = warehouse(tmp_path / "home")
+    log(tmp_path / "logs/a.jsonl", [call(f"c{n}", at=f"2026-11-{16 + n % 5:02}T{n:02}:00:00Z", prompt_tokens=n) for n in range(24)])
+    ingest_feed(priced(settings, tmp_path / "feed"), "litellm", date(2026, 11, 10))
+    ingest_feed(priced(settings, tmp_path / "feed", input_text=1.0, output_text=5.0), "litellm", date(2026, 11, 18))
+    ingest_source(settings, "app", DAY)
+    days = [date(2026, 11, 15) + timedelta(days=n) for n in range(7)]
+    parted = build_table(settings, "marts.call_cost", days)
+    before = hashes(settings, ["marts.call_cost"])
+    assert ask(settings, "select count(*), count(distinct price_ids) from marts.call_cost") == [(24, 2)]
+    monkeypatch.setattr(day_by_day, "WORTH_A_STREAM", 0)
+    assert build_table(settings, "marts.call_cost", days).rows == parted.rows == 24
+    assert hashes(settings, ["marts.call_cost"]) == before
