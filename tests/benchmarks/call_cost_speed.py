@@ -1,8 +1,8 @@
 """How fast are calls costed, and is every cost right to the last unit?
 
-    python tests/benchmarks/call_cost_speed.py --calls 10000000 [--prices FOLDER] [--keep FOLDER]
+    python tests/benchmarks/call_cost_speed.py --calls 10000000 [--days 30] [--prices FOLDER] [--keep FOLDER]
 
-Makes calls of models from the price book (spread over 30 days; cached, reasoning, batch and long-context ones among them),
+Makes calls of models from the price book (spread over some days; cached, reasoning, batch and long-context ones among them),
 builds marts.call_cost from them over the whole price history, and compares every sampled cost with an oracle that works in
 Python's decimals from core.price row by row. The select is also run alone: written as the build writes it, and into nothing but
 an aggregate over all its columns, so that the difference is what Parquet costs. Processor time stands beside the clock, as other work
@@ -36,7 +36,6 @@ from pipelines.prices import ingest_feed  # noqa: E402
 from pipelines.settings import Feed, Settings  # noqa: E402
 from pipelines.stage import silent  # noqa: E402
 
-DAYS = 30
 CLASSES = {
     "input_uncached": ("input_uncached",), "cache_read": ("cache_read", "input_uncached"),
     "cache_write_5m": ("cache_write_5m", "input_uncached"), "cache_write_1h": ("cache_write_1h", "cache_write_5m", "input_uncached"),
@@ -48,6 +47,7 @@ UNIT = Decimal(1).scaleb(-12)
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--calls", type=int, default=10_000_000)
+    options.add_argument("--days", type=int, default=30)
     options.add_argument("--sample", type=int, default=20_000)
     options.add_argument("--prices", type=Path)
     options.add_argument("--keep", type=Path)
@@ -58,9 +58,9 @@ def main() -> None:
     settings = Settings.load(home=home, feeds={feed.format: feed})
     try:
         ingest_feed(settings, feed.format, first - timedelta(days=30))
-        make_calls(settings, given.calls, first)
+        make_calls(settings, given.calls, first, given.days)
         gate.warm()
-        days = [first + timedelta(days=n) for n in range(DAYS)]
+        days = [first + timedelta(days=n) for n in range(given.days)]
         timed("into nothing: the select alone, every column counted", given.calls, lambda: select_only(settings, days, written=False))
         timed("written: the select alone, as Parquet of one file a day", given.calls, lambda: select_only(settings, days, written=True))
         timed("whole build, audit and commit included", given.calls, lambda: build_table(settings, "marts.call_cost"))
@@ -72,7 +72,7 @@ def main() -> None:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def make_calls(settings: Settings, calls: int, first: date) -> None:
+def make_calls(settings: Settings, calls: int, first: date, days: int) -> None:
     lake, promised = Lake(settings), contract("core.inference")
     with connect(settings) as con:
         lake.attach(con, "core.price")
@@ -92,17 +92,17 @@ def make_calls(settings: Settings, calls: int, first: date) -> None:
             "landing_file": "'bench/day=2026-11-01/bench'", "landing_line": "i",
         }
         staged = []
-        for n in range(DAYS):
+        for n in range(days):
             day = first + timedelta(days=n)
             at = f"cast({literal(str(day))} as timestamp) + to_microseconds((hash(i) % 86400000000)::bigint)"
             items = [f'cast({given.get(c.name, at if c.name == "started_at" else "null")} as {c.type}) as {c.name}' for c in promised.columns]
             path = settings.scratch / f"calls-{n}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            con.execute(f"""copy (select {', '.join(items)} from range({calls * n // DAYS}, {calls * (n + 1) // DAYS}) t (i)
+            con.execute(f"""copy (select {', '.join(items)} from range({calls * n // days}, {calls * (n + 1) // days}) t (i)
                 join model m on m.n = hash(i // 3) % {models}) to {literal(str(path))} (format parquet, compression zstd)""")
             staged.append((path, day))
     lake.append("core.inference", staged)
-    print(f"{calls:,} calls of {models} models on {DAYS} days")
+    print(f"{calls:,} calls of {models} models on {days} days")
 
 
 def timed(what: str, calls: int, work: Callable[[], object]) -> None:
