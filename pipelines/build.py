@@ -19,6 +19,7 @@ from graphlib import TopologicalSorter
 
 from pipelines import gate
 from pipelines.contracts import Contract, contract, tables
+from pipelines.day_by_day import is_worth_it, write_each_day
 from pipelines.engine import REFERENCE_VIEWS, connect, write
 from pipelines.errors import FlywheelError, NotConfigured, RetryLater, StopTheLine
 from pipelines.follow import Announced, announcement, follow_all, recover, results, settle
@@ -255,10 +256,16 @@ def _build_days(
             sql = _select(promised)
             bound = {"from_day": days[0], "to_day": days[-1] + timedelta(days=1)}
             column = promised.partition.column
-            staged = write_days(
-                con, f"select {', '.join(promised.typed())} from ({sql})", f"cast({column} as date)", days, scratch / uuid.uuid4().hex,
-                run=lambda q: _run(con, promised, q, bound), report=report, doing=f"building {promised.table}",
-            )
+            if promised.day_by_day and is_worth_it(sum(rows for day, (_, rows) in _input_files(lake, promised).items() if day in set(days)), len(days)):
+                staged = write_each_day(
+                    con, sql, promised.typed(), days, scratch / uuid.uuid4().hex,
+                    run=lambda own, q, bounds: _run(own, promised, q, bounds), report=report, doing=f"building {promised.table}",
+                )
+            else:
+                staged = write_days(
+                    con, f"select {', '.join(promised.typed())} from ({sql})", f"cast({column} as date)", days, scratch / uuid.uuid4().hex,
+                    run=lambda q: _run(con, promised, q, bound), report=report, doing=f"building {promised.table}",
+                )
         name, paths = uuid.uuid4().hex, [str(p) for p, _ in staged]
         audit = gate.audit(settings, promised, paths, batch=f"{days[0]} to {days[-1]}") if paths else None
         steps = [results(lake, audit, scratch)] if audit else []

@@ -71,6 +71,8 @@ class Contract(_Strict):
     reach: Reach = Reach()
     prepared_by: str | None = Field(default=None, pattern=r"^pipelines(\.[a-z][a-z0-9_]*)+:[a-z][a-z0-9_]*$")
     """A function of a connection that makes temporary tables for the select: what SQL alone cannot compute."""
+    day_by_day: bool = False
+    """A table of a row or more a call: large days are built one at a time, with what its select marks as materialized worked out once for all."""
     promises: tuple[Promise, ...] = ()
 
     @property

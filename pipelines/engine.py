@@ -133,9 +133,17 @@ def write(con: duckdb.DuckDBPyConnection, path: Path, select: str, bound: dict[s
 
 
 def view_sql(table: str, columns: Iterable[tuple[str, str]], paths: list[str], *, alike: bool = False) -> str:
-    """DDL of a view over data files with the given (name, type) columns; an empty table when there are no files."""
-    if paths:
-        body = f"select {', '.join(quoted(name) for name, _ in columns)} from {parquet_list(paths, alike=alike)}"
+    """DDL of a view over data files with the given (name, type) columns; an empty table when there are no files.
+
+    Columns that no file has yet, as the contract got them later, are null. With `alike`, all files are known to have all columns.
+    """
+    columns = list(columns)
+    names = ", ".join(quoted(name) for name, _ in columns)
+    empty = "select " + ", ".join(f"cast(null as {type}) as {quoted(name)}" for name, type in columns) + " where false"
+    if not paths:
+        body = empty
+    elif alike:
+        body = f"select {names} from {parquet_list(paths, alike=True)}"
     else:
-        body = "select " + ", ".join(f"cast(null as {type}) as {quoted(name)}" for name, type in columns) + " where false"
+        body = f"select {names} from (select * from {parquet_list(paths)} union all by name {empty})"
     return f"create or replace view {table} as {body}"

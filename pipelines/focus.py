@@ -15,7 +15,9 @@ from pipelines.engine import views
 from pipelines.errors import NotConfigured, RetryLater
 from pipelines.settings import Settings
 
-FORMATS = {".parquet": "format parquet, compression zstd", ".csv": "format csv, header", ".csv.gz": "format csv, header, compression gzip"}
+ISO = "timestampformat '%Y-%m-%dT%H:%M:%SZ'"
+"""FOCUS' Date/Time Format: ISO 8601 in UTC."""
+FORMATS = {".parquet": "format parquet, compression zstd", ".csv": f"format csv, header, {ISO}", ".csv.gz": f"format csv, header, compression gzip, {ISO}"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ def export_focus(settings: Settings, url: str, from_day: date | None = None, unt
     ending = next((e for e in sorted(FORMATS, key=len, reverse=True) if url.endswith(e)), None)
     if ending is None:
         raise NotConfigured(f"{url} should end in {', '.join(FORMATS)}: the ending says how it is written")
-    columns = ", ".join(f"{quoted(c)} as {quoted(focus_name(c))}" for c in contract("exports.focus").names)
+    zone = " at time zone 'UTC'"
+    columns = ", ".join(
+        f"{quoted(c.name)}{zone if c.type == 'timestamp' else ''} as {quoted(focus_name(c.name))}" for c in contract("exports.focus").columns)
     span = {"from_day": from_day or date.min, "until_day": until_day or date.max}
     where = "charge_period_start >= $from_day and charge_period_start < $until_day"
     with tempfile.TemporaryDirectory() as folder, views(settings) as con:
@@ -53,7 +57,7 @@ def export_focus(settings: Settings, url: str, from_day: date | None = None, unt
         local = Path(folder) / f"focus{ending}"
         try:
             rows = con.execute(
-                f"copy (select {columns} from exports.focus where {where} order by charge_period_start, provider_name, sku_price_id, tags) "
+                f"copy (select {columns} from exports.focus where {where} order by charge_period_start, provider_name, sku_price_id, x_price_id, tags) "
                 f"to {literal(str(local))} ({FORMATS[ending]})", span,
             ).fetchone()[0]
             unknown = con.execute("select coalesce(sum(unpriced_count), 0) from marts.spend_daily where usage_day >= $from_day and usage_day < $until_day", span).fetchone()[0]

@@ -86,21 +86,23 @@ def _explain(con: duckdb.DuckDBPyConnection, before: Span, after: Span) -> str:
     old, new, change, residual, *effects = (float(v or 0) for v in con.execute(f"select {sums} from variance").fetchone())
     if not old and not new:
         return f"There is no spend of a known cost from {before} or {after}."
+    # Cents, unless there is too little of them to tell anything: one number of decimals in a whole report.
+    decimals = 2 if max(old, new) >= 10 else 6
     told = [
-        f"List spend {'rose' if change > 0 else 'fell' if change < 0 else 'stayed'} from {_usd(old)} ({before}) to {_usd(new)} ({after}): "
-        f"{_signed(change)}{f', {change / old:+.1%}' if old else ''}.",
+        f"List spend {'rose' if change > 0 else 'fell' if change < 0 else 'stayed'} from {_usd(old, decimals)} ({before}) to {_usd(new, decimals)} ({after}): "
+        f"{_signed(change, decimals)}{f', {change / old:+.1%}' if old else ''}.",
     ]
     if (a := (before.end - before.first).days) != (b := (after.end - after.first).days):
         told.append(f"The spans differ in length, {a} against {b} days; that is part of the number of calls.")
     told.append("")
     for name, effect in sorted(zip(CAUSES, effects, strict=True), key=lambda pair: -abs(pair[1])):
         if abs(effect) >= 0.00005 * max(old, new):
-            told.append(f"{_signed(effect):>14}  {CAUSES[name]}{_most(con, name, effect)}")
-    told += [f"{_signed(change):>14}  in all; left over: {_signed(residual) if abs(residual) > 1e-9 else 'nothing'}", "", *_facts(con, before, after)]
+            told.append(f"{_signed(effect, decimals):>14}  {CAUSES[name]}{_most(con, name, effect, decimals)}")
+    told += [f"{_signed(change, decimals):>14}  in all; left over: {_signed(residual, 9) if abs(residual) > 1e-9 else 'nothing'}", "", *_facts(con, before, after)]
     return "\n".join(told)
 
 
-def _most(con: duckdb.DuckDBPyConnection, name: str, effect: float) -> str:
+def _most(con: duckdb.DuckDBPyConnection, name: str, effect: float, decimals: int) -> str:
     """Where most of an effect comes from: workloads for their volume, models for all else."""
     if name == "volume_effect_usd":
         what = "coalesce(nullif(concat_ws(' / ', tenant, workload), ''), 'no workload given')"
@@ -114,7 +116,7 @@ def _most(con: duckdb.DuckDBPyConnection, name: str, effect: float) -> str:
         # The factor that alone would have made this effect: for prices, their change.
         mean = (now - then) / math.log(now / then) if now > 0 and then > 0 and abs(now / then - 1) > 1e-9 else then
         ratio = f" ({math.exp(part / mean) - 1:+.1%})" if name == "price_effect_usd" and mean > 0 and then > 0 else ""
-        parts.append(f"{label} {_signed(part)}{ratio}")
+        parts.append(f"{label} {_signed(part, decimals)}{ratio}")
     return f": {', '.join(parts)}" if parts else ""
 
 
@@ -133,9 +135,9 @@ def _facts(con: duckdb.DuckDBPyConnection, before: Span, after: Span) -> list[st
     return facts
 
 
-def _usd(value: float) -> str:
-    return f"${value:,.2f}" if abs(value) >= 1 else f"${value:,.6f}"
+def _usd(value: float, decimals: int) -> str:
+    return f"${value:,.{decimals}f}"
 
 
-def _signed(value: float) -> str:
-    return ("+" if value >= 0 else "-") + _usd(abs(value))
+def _signed(value: float, decimals: int) -> str:
+    return ("+" if value >= 0 else "-") + _usd(abs(value), decimals)

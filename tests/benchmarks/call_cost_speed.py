@@ -1,20 +1,24 @@
 """How fast are calls costed, and is every cost right to the last unit?
 
-    python tests/benchmarks/call_cost_speed.py --calls 10000000 [--prices FOLDER] [--keep FOLDER]
+    python tests/benchmarks/call_cost_speed.py --calls 10000000 [--days 30] [--prices FOLDER] [--keep FOLDER]
 
-Makes calls of models from the price book (spread over 30 days; cached, reasoning, batch and long-context ones among them),
+Makes calls of models from the price book (spread over some days; cached, reasoning, batch and long-context ones among them),
 builds marts.call_cost from them over the whole price history, and compares every sampled cost with an oracle that works in
-Python's decimals from core.price row by row. Without --prices (a folder of dated LiteLLM files) the embedded list is used.
+Python's decimals from core.price row by row. The select is also run alone: written as the build writes it, and into nothing but
+an aggregate over all its columns, so that the difference is what Parquet costs. Processor time stands beside the clock, as other work
+on the machine disturbs it less. Without --prices (a folder of dated LiteLLM files) the embedded list is used.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -22,14 +26,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from pipelines import gate  # noqa: E402
 from pipelines.build import build_table  # noqa: E402
 from pipelines.contracts import contract, literal  # noqa: E402
+from pipelines.day_by_day import write_each_day  # noqa: E402
 from pipelines.engine import connect  # noqa: E402
 from pipelines.lake import Lake  # noqa: E402
 from pipelines.prices import ingest_feed  # noqa: E402
 from pipelines.settings import Feed, Settings  # noqa: E402
+from pipelines.stage import silent  # noqa: E402
 
-DAYS = 30
 CLASSES = {
     "input_uncached": ("input_uncached",), "cache_read": ("cache_read", "input_uncached"),
     "cache_write_5m": ("cache_write_5m", "input_uncached"), "cache_write_1h": ("cache_write_1h", "cache_write_5m", "input_uncached"),
@@ -41,6 +47,7 @@ UNIT = Decimal(1).scaleb(-12)
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--calls", type=int, default=10_000_000)
+    options.add_argument("--days", type=int, default=30)
     options.add_argument("--sample", type=int, default=20_000)
     options.add_argument("--prices", type=Path)
     options.add_argument("--keep", type=Path)
@@ -51,13 +58,12 @@ def main() -> None:
     settings = Settings.load(home=home, feeds={feed.format: feed})
     try:
         ingest_feed(settings, feed.format, first - timedelta(days=30))
-        make_calls(settings, given.calls, first)
-        started = time.monotonic()
-        report = build_table(settings, "marts.call_cost")
-        whole = time.monotonic() - started
-        print(f"whole build, audit and commit included: {report.rows:,} calls in {whole:.1f} s, {report.rows / whole:,.0f} calls/s")
-        seconds = select_only(settings, first)
-        print(f"the select alone, written as Parquet: {seconds:.1f} s, {given.calls / seconds:,.0f} calls/s")
+        make_calls(settings, given.calls, first, given.days)
+        gate.warm()
+        days = [first + timedelta(days=n) for n in range(given.days)]
+        timed("into nothing: the select alone, every column counted", given.calls, lambda: select_only(settings, days, written=False))
+        timed("written: the select alone, as Parquet of one file a day", given.calls, lambda: select_only(settings, days, written=True))
+        timed("whole build, audit and commit included", given.calls, lambda: build_table(settings, "marts.call_cost"))
         checked, wrong = check(settings, given.sample)
         print(f"against the oracle in decimals: {checked:,} costs compared, {wrong} differ")
         sys.exit(bool(wrong))
@@ -66,7 +72,7 @@ def main() -> None:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def make_calls(settings: Settings, calls: int, first: date) -> None:
+def make_calls(settings: Settings, calls: int, first: date, days: int) -> None:
     lake, promised = Lake(settings), contract("core.inference")
     with connect(settings) as con:
         lake.attach(con, "core.price")
@@ -86,30 +92,42 @@ def make_calls(settings: Settings, calls: int, first: date) -> None:
             "landing_file": "'bench/day=2026-11-01/bench'", "landing_line": "i",
         }
         staged = []
-        for n in range(DAYS):
+        for n in range(days):
             day = first + timedelta(days=n)
             at = f"cast({literal(str(day))} as timestamp) + to_microseconds((hash(i) % 86400000000)::bigint)"
             items = [f'cast({given.get(c.name, at if c.name == "started_at" else "null")} as {c.type}) as {c.name}' for c in promised.columns]
             path = settings.scratch / f"calls-{n}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            con.execute(f"""copy (select {', '.join(items)} from range({calls * n // DAYS}, {calls * (n + 1) // DAYS}) t (i)
+            con.execute(f"""copy (select {', '.join(items)} from range({calls * n // days}, {calls * (n + 1) // days}) t (i)
                 join model m on m.n = hash(i // 3) % {models}) to {literal(str(path))} (format parquet, compression zstd)""")
             staged.append((path, day))
     lake.append("core.inference", staged)
-    print(f"{calls:,} calls of {models} models on {DAYS} days")
+    print(f"{calls:,} calls of {models} models on {days} days")
 
 
-def select_only(settings: Settings, first: date) -> float:
-    lake = Lake(settings)
+def timed(what: str, calls: int, work: Callable[[], object]) -> None:
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
+    work()
+    seconds, used = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF)
+    processor = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{what}: {seconds:.1f} s, {calls / seconds:,.0f} calls/s; {processor:.1f} s of processor time, {calls / processor:,.0f} calls/s a core", flush=True)
+
+
+def select_only(settings: Settings, days: list[date], written: bool) -> None:
+    lake, promised = Lake(settings), contract("marts.call_cost")
+    sql = promised.sql_path.read_text().rstrip().rstrip(";")
     with connect(settings) as con:
-        for name in ("core.inference", "core.price"):
+        for name in promised.reads:
             lake.attach(con, name)
         con.execute("set preserve_insertion_order = false")
-        sql = contract("marts.call_cost").sql_path.read_text().rstrip().rstrip(";")
-        path = settings.scratch / "select.parquet"
-        started = time.monotonic()
-        con.execute(f"copy ({sql}) to {literal(str(path))} (format parquet, compression zstd)", {"from_day": first, "to_day": first + timedelta(days=DAYS)})
-        return time.monotonic() - started
+        if written:
+            write_each_day(
+                con, sql, promised.typed(), days, settings.scratch / "select", report=silent, doing="",
+                run=lambda own, query, bound: own.execute(query, {k: v for k, v in bound.items() if f"${k}" in query}))
+            shutil.rmtree(settings.scratch / "select")
+        else:
+            counts = ", ".join(f"count({name})" for name in promised.names)
+            con.execute(f"select {counts} from ({sql})", {"from_day": days[0], "to_day": days[-1] + timedelta(days=1)})
 
 
 def check(settings: Settings, sample: int) -> tuple[int, int]:

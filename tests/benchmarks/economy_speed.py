@@ -1,15 +1,18 @@
-"""How long do the economy marts take, whole and after one more day?
+"""How long do all marts take over ten million calls, what does one more day cost, and how fast are the twenty questions answered?
 
-    python -m tests.benchmarks.economy_speed --calls 10000000 [--days 90] [--keep FOLDER]
+    python -m tests.benchmarks.economy_speed --calls 10000000 [--days 90] [--tables marts.workflow …] [--keep FOLDER]
 
-Makes calls of 60 models of the price book by 40 tenants in 9 workloads, costs them, then builds every economy mart and prints
-seconds, rows and the peak memory; then adds one day of calls and builds again. Ratings are those of the shared data where it is.
+Makes calls of models of the price book by 40 tenants: sessions of sixteen calls, streamed and not, failures, regions, caches, long context;
+one session in fifty with its messages, a conversation that grows. Then builds, in one run of one process, every mart of the economy with
+those they read and exports.focus; adds a day and builds again; and asks the warehouse each of docs/twenty_questions.md. Ratings are those
+of the shared data where it is. --keep leaves the warehouse, and takes up what it finds there: calls are then not made anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import resource
 import shutil
 import tempfile
@@ -17,84 +20,143 @@ import time
 from datetime import date, timedelta
 from pathlib import Path
 
-from pipelines.build import build_table
+import duckdb
+
+from pipelines import gate
+from pipelines.build import BuildReport, build_tables, mart_order
 from pipelines.capabilities import ingest_capabilities
 from pipelines.contracts import contract, literal
 from pipelines.engine import connect
 from pipelines.lake import Lake
 from pipelines.prices import ingest_feed
-from pipelines.settings import Feed, Settings
+from pipelines.settings import ROOT, Settings
+from pipelines.stage import ROW_GROUP_BYTES
 from tests.benchmarks.price_history import SHARED
 
 FIRST = date(2026, 8, 1)
-MODELS = 60
-MARTS = ("usage_daily", "price_paid", "price_index", "capability_price", "spend_variance", "demand_elasticity", "provider_share")
+MARTS = (
+    "call_cost", "spend_daily", "price_change", "reconciliation", "usage_daily", "price_paid", "price_index", "capability_price", "spend_variance",
+    "demand_elasticity", "provider_share", "serving_quality", "context_efficiency", "workflow", "placement", "residency", "sovereignty", "training_ratio",
+    "outlook_scorecard",
+)  # fmt: skip
+TABLES = [t for t in mart_order() if t in {f"marts.{m}" for m in MARTS} or t == "exports.focus"]
+REGIONS = "['eu-west-1', 'us-east-1', 'eu-central-1', 'us-west-2', 'ap-south-1']"
+MODELS = 25
+CONTENT_EVERY = 50
 
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--calls", type=int, default=10_000_000)
     options.add_argument("--days", type=int, default=90)
+    options.add_argument("--tables", nargs="*", default=TABLES)
     options.add_argument("--keep", type=Path)
     given = options.parse_args()
     home = given.keep or Path(tempfile.mkdtemp(prefix="economy-"))
-    settings = Settings.load(home=home, feeds={"genai_prices": Feed(url="embedded", format="genai_prices")})
+    settings = Settings.load(home=home)
     try:
-        ingest_feed(settings, "genai_prices", FIRST - timedelta(days=30))
-        board = SHARED / "quality/elo_and_price.csv.gz"
-        if board.is_file():
-            ingest_capabilities(settings, "elo_price", str(board), "elo_price", FIRST)
-        make_calls(settings, given.calls, range(given.days), given.days)
-        whole = build(settings, f"{given.calls:,} calls on {given.days} days")
-        make_calls(settings, given.calls, [given.days], given.days)
-        more = build(settings, "one day more")
-        print(f"economy marts: {whole:.1f} s whole, {more:.1f} s for one day more ({more / whole:.0%}); peak memory of all {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB")
+        if not Lake(settings).exists("core.inference"):
+            ingest_feed(settings, "genai_prices", FIRST - timedelta(days=30))
+            board = SHARED / "quality/elo_and_price.csv.gz"
+            if board.is_file():
+                ingest_capabilities(settings, "elo_price", str(board), "elo_price", FIRST)
+            started = time.monotonic()
+            for n in range(given.days):
+                make_day(settings, given.calls // given.days, n)
+            print(f"{given.calls:,} calls on {given.days} days, made in {time.monotonic() - started:.0f} s", flush=True)
+        gate.warm()
+        whole, whole_cpu = build(settings, given.tables, "all days")
+        make_day(settings, given.calls // given.days, given.days)
+        one, one_cpu = build(settings, given.tables, "one more day")
+        print(f"all days {whole:.1f} s ({whole_cpu:.0f} s of processor time), one more day {one:.1f} s ({one_cpu:.0f} s): {one / whole:.1%}, "
+              f"a day's share is {1 / given.days:.1%}; peak memory {peak_gb():.2f} GB")
+        ask(settings)
     finally:
         if not given.keep:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def build(settings: Settings, what: str) -> float:
-    costed = build_table(settings, "marts.call_cost")
-    print(f"\n{what}\n  {costed} (not counted)")
-    total = 0.0
-    for mart in MARTS:
-        started = time.monotonic()
-        print(f"  {build_table(settings, f'marts.{mart}')}")
-        total += time.monotonic() - started
-    return total
+def build(settings: Settings, tables: list[str], what: str) -> tuple[float, float]:
+    print(f"\n{what}")
+    cpu = processor_seconds()
+
+    def tell(built: BuildReport) -> None:
+        nonlocal cpu
+        print(f"  {built} ({processor_seconds() - cpu:.1f} s of processor time); peak so far {peak_gb():.2f} GB", flush=True)
+        cpu = processor_seconds()
+
+    started, before = time.monotonic(), cpu
+    build_tables(settings, tables, tell=tell)
+    return time.monotonic() - started, processor_seconds() - before
 
 
-def make_calls(settings: Settings, calls: int, days: list[int] | range, of: int) -> None:
-    """Write the calls of some days to core.inference; every workload has models of its own, and calls grow more verbose."""
-    lake, promised = Lake(settings), contract("core.inference")
-    staged = []
+def processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def peak_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def ask(settings: Settings) -> None:
+    questions = re.findall(r"\*\*(\d+)\. ([^*]+)\*\*\n```sql\n(.+?)```", (ROOT / "docs" / "twenty_questions.md").read_text(), re.DOTALL)
+    taken = {}
+    print("\ntwenty questions")
+    with duckdb.connect(str(settings.views), read_only=True) as con:
+        for number, question, sql in questions:
+            started = time.monotonic()
+            try:
+                rows = con.execute(sql).fetchall()
+            except duckdb.CatalogException:
+                print(f"  {number:>2}. its table was not built")
+                continue
+            taken[int(number)] = time.monotonic() - started
+            print(f"  {number:>2}. {taken[int(number)]:5.2f} s, {len(rows):>5} rows  {question}")
+    if taken:
+        print(f"slowest {max(taken.values()):.2f} s")
+
+
+def make_day(settings: Settings, per_day: int, n: int) -> None:
+    """Write one day of calls, and what was said in some, straight into the core tables, by SQL."""
+    day, lake = FIRST + timedelta(days=n), Lake(settings)
+    turn, session = "i % 16", "i // 16"
+    at = f"cast({literal(str(day))} as timestamp) + to_microseconds(cast(86000000000 * ((i - {per_day * n}) // 16) / {per_day // 16 + 2} as bigint) + 20000000 * ({turn}) + cast(hash(i) % 1000000 as bigint))"
+    answered = "(hash(i, 'fails') % 50 > 0)"
+    given = {
+        "inference_id": "'chatcmpl-' || md5(cast(i as varchar))", "source": "'bench'", "source_format": "'bench'", "operation_name": "'chat'",
+        "provider_name": "m.provider_name", "request_model": "m.feed_model", "response_model": "m.feed_model",
+        "service_tier": "case when i % 11 = 0 then 'batch' end", "is_streaming": "i % 2 = 0",
+        "request_region": f"{REGIONS}[1 + ({session}) % 5]", "served_region": f"case when i % 7 > 0 then {REGIONS}[1 + (i // 5) % 5] end",
+        "input_uncached_tokens": f"case when i % 97 = 0 then 150000 + i % 200000 else 200 + hash(i, 'in') % 900 + 400 * ({turn}) end",
+        "cache_read_tokens": "case when i % 3 = 0 then i % 7000 end", "cache_write_5m_tokens": "case when i % 5 = 0 then i % 3000 end",
+        "output_text_tokens": "20 + hash(i, 'out') % 2500", "reasoning_tokens": "case when i % 4 = 0 then i % 1700 end",
+        "started_at": at, "first_token_at": f"case when i % 2 = 0 and {answered} then {at} + to_milliseconds(cast(200 + hash(i, 'first') % 900 as bigint)) end",
+        "finished_at": f"{at} + to_milliseconds(cast(1200 + hash(i, 'last') % 9000 as bigint))", "status": f"case when {answered} then 'ok' else 'error' end",
+        "http_status": f"case when {answered} then 200 when i % 2 = 0 then 429 else 503 end",
+        "finish_reason": f"case when not {answered} then null when hash(i, 'why') % 40 = 0 then 'length' when i % 4 = 0 then 'tool_calls' else 'stop' end",
+        "tool_call_count": "i % 4 // 3", "tenant": f"'t' || (({session}) % 40)", "team": f"'team' || (({session}) % 40 % 12)", "workload": f"'w' || (({session}) % 40 % 9)",
+        "session_id": f"case when ({session}) % 4 > 0 then 's-' || md5(cast({session} as varchar)) end", "trace_id": f"md5(cast({session} as varchar))",
+        "traffic_kind": f"case when ({session}) % 2 = 0 then 'agent' else 'human' end", "landing_file": "'bench/day=2026-11-01/bench'", "landing_line": "i + 1",
+    }
+    said = f"to_json(list_transform(range(0, 2 * ({turn}) + 1), lambda j: {{'role': 'user', 'content': repeat(md5(cast({session} * 100 + j as varchar)), 10)}}))"
+    texts = {"inference_id": given["inference_id"], "started_at": at, "input_messages": said, "landing_file": given["landing_file"]}
+    tables = {"core.inference": (given, "true", ""), "core.inference_content": (texts, f"({session}) % {CONTENT_EVERY} = 0", f", row_group_size_bytes {ROW_GROUP_BYTES}")}
     with connect(settings) as con:
         lake.attach(con, "core.price")
         con.execute(f"""
-            create temp table model as select row_number() over (order by hash(feed_model), provider_name) - 1 as n, provider_name, feed_model
-            from (select distinct provider_name, feed_model from core.price
-                where token_class = 'output_text' and provider_name is not null and known_to is null and service_tier = 'standard' and price_usd_per_unit > 0)
-            qualify n < {MODELS}""")
-        given = {
-            "inference_id": "'bench:' || i", "source": "'bench'", "source_format": "'bench'", "operation_name": "'chat'",
-            "provider_name": "m.provider_name", "request_model": "m.feed_model", "response_model": "m.feed_model",
-            "service_tier": "case when i % 11 = 0 then 'batch' end", "traffic_kind": "case when i % 4 = 0 then 'agent' else 'human' end",
-            "input_uncached_tokens": "case when i % 97 = 0 then 150000 + i % 100000 else i % 9000 end", "cache_read_tokens": "case when i % 3 = 0 then i % 7000 end",
-            "cache_write_5m_tokens": "case when i % 5 = 0 then i % 3000 end", "cache_write_1h_tokens": "case when i % 50 = 0 then i % 900 end",
-            "output_text_tokens": "i % 2500 + day", "reasoning_tokens": "case when i % 4 = 0 then i % 1700 end",
-            "status": "case when i % 53 = 0 then 'error' else 'ok' end", "tenant": "'t' || (hash(i) % 40)", "workload": "'w' || (hash(i) // 64 % 9)",
-            "landing_file": "'bench/day=2026-11-24/bench'", "landing_line": "i + 1",
-        }
-        for day in days:
-            at = f"cast({literal(str(FIRST + timedelta(days=day)))} as timestamp) + to_microseconds((hash(i) % 86400000000)::bigint)"
-            items = [f'cast({given.get(c.name, at if c.name == "started_at" else "null")} as {c.type}) as {c.name}' for c in promised.columns]
-            path = settings.scratch / f"calls-{day}.parquet"
+            create temp table model as select row_number() over (order by provider_name, feed_model) - 1 as n, provider_name, feed_model
+            from (select provider_name, feed_model from core.price
+                where token_class = 'output_text' and provider_name is not null and known_to is null and service_tier = 'standard'
+                group by provider_name, feed_model order by hash(feed_model) limit {MODELS})""")
+        con.execute("set preserve_insertion_order = false")
+        for name, (columns, where, options) in tables.items():
+            items = [f"cast({columns.get(c.name, 'null')} as {c.type}) as {c.name}" for c in contract(name).columns]
+            path = settings.scratch / f"{name}-{n}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            con.execute(f"""copy (select {', '.join(items)} from (select i, {day} as day from range({calls * day // of}, {calls * (day + 1) // of}) t (i))
-                join model m on m.n = (hash(i) // 64 % 9 * 7 + hash(i // 3) % 6) % {MODELS}) to {literal(str(path))} (format parquet, compression zstd)""")
-            staged.append((path, FIRST + timedelta(days=day)))
-    lake.append("core.inference", staged)
+            rows = f"range({per_day * n}, {per_day * (n + 1)}) t (i) join model m on m.n = hash({session}) % {MODELS} where {where}"
+            con.execute(f"copy (select {', '.join(items)} from {rows}) to {literal(str(path))} (format parquet, compression zstd{options})")
+            lake.append(name, [(path, day)])
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ NEVER_NULL = [
     "ServiceCategory", "ServiceName", "ServiceSubcategory",
 ]  # fmt: skip
 SUBCATEGORIES = "'Bots', 'Generative AI', 'Machine Learning', 'Natural Language Processing', 'Other (AI and Machine Learning)'"
+SKU_PROPERTIES = """'CoreCount', 'DiskMaxIops', 'DiskSpace', 'DiskType', 'GpuCount', 'InstanceType', 'InstanceSeries', 'MemorySize', 'NetworkMaxIops',
+    'NetworkMaxThroughput', 'OperatingSystem', 'Redundancy', 'StorageClass'"""
 NO_TOKEN = "abs({cost} - {price} * cast(PricingQuantity as double)) > 1e-9 + 1e-9 * abs({cost})"
 
 RULES = {f"{column} is never null": f"{column} is null" for column in NEVER_NULL} | {
@@ -69,6 +71,14 @@ RULES = {f"{column} is never null": f"{column} is null" for column in NEVER_NULL
     "a region's name goes with its id": "(RegionName is null) <> (RegionId is null)",
     "tags and price details are JSON objects": """not json_valid(Tags) or json_type(Tags) <> 'OBJECT'
         or (SkuPriceDetails is not null and (not json_valid(SkuPriceDetails) or json_type(SkuPriceDetails) <> 'OBJECT'))""",
+    "a quantity goes with its unit": "(PricingUnit is null) <> (PricingQuantity is null)",
+    "a meter goes with its SKU": "(SkuMeter is null) <> (SkuId is null)",
+    "keys of price details that are not FOCUS' own are marked x_": f"""SkuPriceDetails is not null
+        and exists (select 1 from (select unnest(json_keys(SkuPriceDetails)) as key) where not starts_with(key, 'x_') and key not in ({SKU_PROPERTIES}))""",
+    "values of tags and price details are plain": "json_valid(Tags) and regexp_matches(Tags, ':[ ]*[{[]') or regexp_matches(coalesce(SkuPriceDetails, ''), ':[ ]*[{[]')",
+    "a frequency is told": "ChargeFrequency is null",
+    "a description is told": "ChargeDescription is null",
+    "a pricing currency is told": "PricingCurrency is null",
     "price details go with a price": "SkuPriceId is null and SkuPriceDetails is not null",
     "text is told or null, never empty or padded": " or ".join(f"{c} <> trim({c}) or {c} = ''" for c in TEXT),
 }
@@ -88,4 +98,6 @@ def breaches(path: str) -> dict[str, int]:
         counts = {rule: con.execute(f"select count(*) from focus where {sql}").fetchone()[0] for rule, sql in RULES.items()}
         prices = "select count(*) from (select SkuPriceId from focus group by SkuPriceId having count(distinct SkuId) > 1)"
         counts["a price belongs to one SKU"] = con.execute(prices).fetchone()[0]
+        details = "select count(*) from (select SkuPriceId from focus group by SkuPriceId having count(distinct SkuPriceDetails) > 1)"
+        counts["price details are those of the price, whoever used it"] = con.execute(details).fetchone()[0]
         return found | {rule: count for rule, count in counts.items() if count}

@@ -8,14 +8,20 @@ with used as (
         cast(cost.started_at as date) as usage_day, cost.source, cost.provider_name, cost.model_name, cost.service_tier, cost.tenant, cost.team,
         cost.workload, cost.environment, cost.cost_status, cost.price_ids,
         count(*) as call_count,
-        sum(call.input_uncached_tokens) as input_uncached, sum(call.cache_read_tokens) as cache_read,
-        sum(call.cache_write_5m_tokens) as cache_write_5m, sum(call.cache_write_1h_tokens) as cache_write_1h,
+        sum(cost.input_uncached_tokens) as input_uncached, sum(cost.cache_read_tokens) as cache_read,
+        sum(cost.cache_write_5m_tokens) as cache_write_5m, sum(cost.cache_write_1h_tokens) as cache_write_1h,
         sum(call.input_audio_tokens) as input_audio, sum(call.input_image_tokens) as input_image,
-        sum(call.output_text_tokens) as output_text, sum(call.reasoning_tokens) as reasoning,
+        sum(cost.output_text_tokens) as output_text, sum(cost.reasoning_tokens) as reasoning,
         sum(call.output_audio_tokens) as output_audio, sum(call.output_image_tokens) as output_image,
         sum(call.web_search_requests) as web_search
     from marts.call_cost as cost
-    join core.inference as call on call.inference_id = cost.inference_id and call.started_at >= $from_day and call.started_at < $to_day
+    -- Few calls use what call_cost does not tell apart.
+    left join (
+        select inference_id, input_audio_tokens, input_image_tokens, output_audio_tokens, output_image_tokens, web_search_requests
+        from core.inference
+        where started_at >= $from_day and started_at < $to_day
+          and coalesce(input_audio_tokens, input_image_tokens, output_audio_tokens, output_image_tokens, web_search_requests) > 0
+    ) as call on call.inference_id = cost.inference_id
     where cost.started_at >= $from_day and cost.started_at < $to_day and cost.cost_status in ('priced', 'estimated', 'partial', 'free')
     group by cast(cost.started_at as date), cost.source, cost.provider_name, cost.model_name, cost.service_tier, cost.tenant, cost.team,
         cost.workload, cost.environment, cost.cost_status, cost.price_ids
@@ -53,7 +59,8 @@ succession (token_class, priced_as, place) as (
         ('web_search', 'web_search', 1), ('request', 'request', 1)
 ),
 sku as (
-    select card.price_ids, succession.token_class, price.price_id, price.price_key, price.price_usd_per_unit, price.provider_name, price.model_name,
+    select card.price_ids, succession.token_class, price.price_id, price.price_key, concat_ws('/', price.provider_name, price.feed_model, price.token_class) as sku_id,
+        price.price_usd_per_unit, price.provider_name, price.model_name,
         price.service_tier, price.region, price.context_above_tokens,
         row_number() over (partition by card.price_ids, succession.token_class order by succession.place) as place
     from (select price_ids, unnest(string_split(price_ids, ',')) as price_id from (select distinct price_ids from used) as seen) as card
@@ -67,7 +74,7 @@ listed as (
     select
         consumed.usage_day, consumed.source, coalesce(consumed.provider_name, sku.provider_name, 'unknown') as provider_name, consumed.model_name,
         consumed.service_tier, consumed.tenant, consumed.team, consumed.workload, consumed.environment, consumed.cost_status,
-        consumed.token_class, consumed.meter, sku.price_id, sku.price_key, sku.region, sku.service_tier as price_tier, sku.context_above_tokens,
+        consumed.token_class, consumed.meter, sku.price_id, sku.price_key, sku.sku_id, sku.region, sku.service_tier as price_tier, sku.context_above_tokens,
         sku.model_name as price_model_name,
         consumed.token_class not in ('web_search', 'request') as is_tokens,
         sum(cast(consumed.quantity as decimal(24, 0))) as quantity,
@@ -76,7 +83,7 @@ listed as (
     join sku on sku.place = 1 and sku.price_ids = consumed.price_ids and sku.token_class = consumed.token_class
     group by consumed.usage_day, consumed.source, coalesce(consumed.provider_name, sku.provider_name, 'unknown'), consumed.model_name,
         consumed.service_tier, consumed.tenant, consumed.team, consumed.workload, consumed.environment, consumed.cost_status,
-        consumed.token_class, consumed.meter, sku.price_id, sku.price_key, sku.region, sku.service_tier, sku.context_above_tokens, sku.model_name
+        consumed.token_class, consumed.meter, sku.price_id, sku.price_key, sku.sku_id, sku.region, sku.service_tier, sku.context_above_tokens, sku.model_name
 ),
 discount as (
     select provider_name, nullif(trim(model_name), '') as model_name, cast(from_day as date) as from_day, cast(until_day as date) as until_day,
@@ -135,7 +142,7 @@ split as (
 charge as (
     select
         usage_day, 'Usage' as charge_category, 'Usage-Based' as charge_frequency, provider_name, source, model_name, service_tier, tenant, team, workload,
-        environment, cost_status, token_class, meter, price_id as sku_price_id, price_key as sku_id, region, price_tier, context_above_tokens, price_model_name,
+        environment, cost_status, token_class, meter, price_id as x_price_id, price_key as sku_price_id, sku_id, region, price_tier, context_above_tokens, price_model_name,
         part_quantity as pricing_quantity,
         case when is_tokens then '1000000 Tokens' else 'Requests' end as pricing_unit,
         case when is_tokens then part_quantity * 1000000 else part_quantity end as consumed_quantity,
@@ -152,13 +159,13 @@ charge as (
     from split
     union all
     select
-        usage_day, 'Purchase', 'Recurring', provider_name, null, null, null, null, null, null, null, null, null, 'Commitment', commitment_id, commitment_id,
+        usage_day, 'Purchase', 'Recurring', provider_name, null, null, null, null, null, null, null, null, null, 'Commitment', null, commitment_id, commitment_id,
         null, null, null, null, fee_usd, 'USD', null, null, 1, 1, fee_usd, fee_usd, fee_usd, 0, commitment_id, commitment_name, null, fee_usd,
         concat('Fee of ', commitment_name, ' for the day')
     from covered
     union all
     select
-        usage_day, 'Usage', 'Usage-Based', provider_name, null, null, null, null, null, null, null, null, null, 'Commitment', commitment_id, commitment_id,
+        usage_day, 'Usage', 'Usage-Based', provider_name, null, null, null, null, null, null, null, null, null, 'Commitment', null, commitment_id, commitment_id,
         null, null, null, null, fee_usd - wanted_usd, 'USD', null, null, 0, 0, 0, 0, 0, fee_usd - wanted_usd, commitment_id, commitment_name, 'Unused',
         fee_usd - wanted_usd, concat('Part of ', commitment_name, ' that no usage of the day took up')
     from covered
@@ -182,7 +189,7 @@ select
     concat(charge.provider_name, ' model inference') as service_name,
     'AI and Machine Learning' as service_category, 'Generative AI' as service_subcategory,
     region as region_id, region as region_name, meter as sku_meter,
-    case when price_model_name is not null then cast(to_json({'Model': price_model_name, 'ServiceTier': price_tier, 'ContextAboveTokens': context_above_tokens}) as varchar) end as sku_price_details,
+    case when price_model_name is not null then cast(to_json({'x_Model': price_model_name, 'x_ServiceTier': price_tier, 'x_ContextAboveTokens': context_above_tokens}) as varchar) end as sku_price_details,
     tenant as sub_account_id, tenant as sub_account_name,
     concat('{', concat_ws(',', '"team":' || cast(to_json(team) as varchar), '"workload":' || cast(to_json(workload) as varchar),
         '"environment":' || cast(to_json(environment) as varchar)), '}') as tags,

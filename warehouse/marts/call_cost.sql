@@ -4,34 +4,21 @@
 -- `list_cost_then_usd` uses only what had been published when the call started, as a bill checked that day would.
 --
 -- Few distinct things are asked for, however many calls there are. For each the price sheet is chosen once, per stretch of
--- time in which no price of it changes; calls then meet their stretch and context band in a single join.
+-- time in which no price of it changes; calls then meet the prices of both answers in a single join by their time and context band.
 -- Tiers re-rate the whole request, so the band is chosen by the call's own input, never by a sum.
--- Read twice rather than kept: ten million calls do not fit in memory.
-with call as not materialized (
-    select
-        inference_id, started_at, source, provider_name, request_model, response_model, service_tier, served_region, tenant, team, workload,
-        environment, traffic_kind, retry_count, status, usage_note, reported_cost_usd,
-        cast(input_uncached_tokens as decimal(9, 0)) as input_uncached_tokens,
-        cast(cache_read_tokens as decimal(9, 0)) as cache_read_tokens,
-        cast(cache_write_5m_tokens as decimal(9, 0)) as cache_write_5m_tokens,
-        cast(cache_write_1h_tokens as decimal(9, 0)) as cache_write_1h_tokens,
-        cast(input_audio_tokens as decimal(9, 0)) as input_audio_tokens,
-        cast(input_image_tokens as decimal(9, 0)) as input_image_tokens,
-        cast(output_text_tokens as decimal(9, 0)) as output_text_tokens,
-        cast(reasoning_tokens as decimal(9, 0)) as reasoning_tokens,
-        cast(output_audio_tokens as decimal(9, 0)) as output_audio_tokens,
-        cast(output_image_tokens as decimal(9, 0)) as output_image_tokens,
-        cast(web_search_requests as decimal(9, 0)) as web_search_requests
-    from core.inference
-    where started_at >= $from_day and started_at < $to_day
-),
-asked as materialized (
+--
+-- What is marked as materialized holds for any day of a build, and is worked out once for all of them (`day_by_day` in the contract).
+with asked as materialized (
     select
         provider_name, request_model, response_model, service_tier, served_region,
         row_number() over (order by provider_name, request_model, response_model, service_tier, served_region) as asked_id,
         price_tier(service_tier) as tier,
         coalesce(model_name(response_model), model_name(request_model)) as model_name
-    from (select distinct provider_name, request_model, response_model, service_tier, served_region from call) as seen
+    from (
+        select distinct provider_name, request_model, response_model, service_tier, served_region
+        from core.inference
+        where started_at >= $from_day and started_at < $to_day
+    ) as seen
 ),
 -- 1. Which price sheets could it be? By name (as answered, as asked, without its date), provider and region.
 named as (
@@ -51,7 +38,7 @@ sheet as (
 best_name as (
     select asked_id, model_name, min(name_rank) as name_rank from named group by asked_id, model_name
 ),
-candidate as materialized (
+candidate as (
     select
         asked.asked_id, asked.tier, sheet.feed, sheet.provider_name, sheet.feed_model, sheet.region,
         asked.provider_name is distinct from sheet.provider_name as is_elsewhere,
@@ -77,7 +64,7 @@ candidate as materialized (
           or (coalesce(own.provider_kind, 'aggregator') in ('cloud_platform', 'aggregator') and sheet.provider_kind = 'first_party')
       )
 ),
-price as materialized (
+price as (
     select
         candidate.asked_id, candidate.candidate_rank, candidate.is_elsewhere, price.price_id, price.token_class, price.context_above_tokens,
         price.price_usd_per_unit, price.valid_from, price.valid_to, price.known_from, price.known_to,
@@ -186,12 +173,9 @@ flat as (
     group by asked_id, from_at, to_at, basis, above_tokens, up_to_tokens
 ),
 -- Where a class has no price of its own it is billed as the class it belongs to.
-card as materialized (
+charged as (
     select
-        asked_id, from_at, to_at, basis,
-        -- A band takes requests with more tokens than its threshold; the base band takes empty ones too.
-        case when above_tokens = 0 then -1 else above_tokens end as above_tokens,
-        coalesce(up_to_tokens, 9223372036854775807) as up_to_tokens,
+        asked_id, from_at, to_at, basis, above_tokens, coalesce(up_to_tokens, 9223372036854775807) as up_to_tokens,
         cast(input_uncached as decimal(18, 15)) as input_uncached,
         cast(coalesce(cache_read, input_uncached) as decimal(18, 15)) as cache_read,
         cast(coalesce(cache_write_5m, input_uncached) as decimal(18, 15)) as cache_write_5m,
@@ -204,135 +188,155 @@ card as materialized (
         cast(coalesce(output_image, output_text) as decimal(18, 15)) as output_image,
         cast(coalesce(request, 0) as decimal(18, 15)) as request,
         cast(web_search as decimal(18, 15)) as web_search,
-        is_free, is_estimate, price_ids
+        case when is_free then 'free' when is_estimate then 'estimated' else 'priced' end as status,
+        price_ids
     from flat
+),
+-- 4. One card a band of either answer. What was known then is looked up apart, for the few calls where it differs.
+card as materialized (
+    select
+        part.asked_id, part.from_at, part.to_at,
+        -- A band takes requests with more tokens than its threshold; the base band takes empty ones too.
+        case when part.above_tokens = 0 then -1 else part.above_tokens end as above_tokens, part.up_to_tokens,
+        now.above_tokens as context_above_tokens, now.price_ids, past.price_ids as price_ids_then, coalesce(now.status, 'unpriced') as status,
+        past.price_ids is null as is_unpriced_then,
+        -- Not null only where there is something to work out again.
+        case when past.price_ids <> now.price_ids or now.price_ids is null then past.asked_id end as past_asked_id,
+        past.from_at as past_from_at, past.above_tokens as past_above_tokens,
+        now.input_uncached, now.cache_read, now.cache_write_5m, now.cache_write_1h,
+        now.input_audio, now.input_image, now.output_text, now.reasoning,
+        now.output_audio, now.output_image, now.web_search, now.request
+    from (
+        select asked_id, from_at, to_at, above_tokens,
+            coalesce(lead(above_tokens) over (partition by asked_id, from_at order by above_tokens), 9223372036854775807) as up_to_tokens
+        from (select distinct asked_id, from_at, to_at, above_tokens from charged) as threshold
+    ) as part
+    left join charged as now
+        on now.basis = 'now' and now.asked_id = part.asked_id and now.from_at = part.from_at
+        and now.above_tokens <= part.above_tokens and part.above_tokens < now.up_to_tokens
+    left join charged as past
+        on past.basis = 'then' and past.asked_id = part.asked_id and past.from_at = part.from_at
+        and past.above_tokens <= part.above_tokens and part.above_tokens < past.up_to_tokens
+),
+past_card as materialized (
+    select past.*
+    from charged as past
+    join (select distinct past_asked_id, past_from_at, past_above_tokens from card where past_asked_id is not null) as other
+        on other.past_asked_id = past.asked_id and other.past_from_at = past.from_at and other.past_above_tokens = past.above_tokens
+    where past.basis = 'then'
+),
+call as (
+    select
+        *,
+        coalesce(input_uncached_tokens, 0) + coalesce(cache_read_tokens, 0) + coalesce(cache_write_5m_tokens, 0)
+            + coalesce(cache_write_1h_tokens, 0) + coalesce(input_audio_tokens, 0) + coalesce(input_image_tokens, 0) as input_tokens,
+        coalesce(output_text_tokens, 0) + coalesce(reasoning_tokens, 0) + coalesce(output_audio_tokens, 0)
+            + coalesce(output_image_tokens, 0) as output_tokens,
+        case
+            when usage_note = 'gateway_cache_hit' then 'not_billed'
+            when coalesce(input_uncached_tokens, output_text_tokens, cache_read_tokens, reasoning_tokens, input_audio_tokens,
+                    input_image_tokens, output_audio_tokens, output_image_tokens, cache_write_5m_tokens, cache_write_1h_tokens) is null
+                then case when status = 'error' then 'not_billed' else 'no_usage' end
+        end as unbilled_as
+    from core.inference
+    where started_at >= $from_day and started_at < $to_day
 ),
 costed as (
     select
-        call.inference_id, call.started_at, call.source, call.provider_name, asked.model_name, call.request_model, call.service_tier,
-        call.served_region, call.tenant, call.team, call.workload, call.environment, call.traffic_kind, call.retry_count, call.status,
-        call.reported_cost_usd, call.input_tokens, call.output_tokens, call.usage,
-        call.input_uncached_tokens, call.cache_read_tokens, call.cache_write_5m_tokens, call.cache_write_1h_tokens,
-        coalesce(call.input_audio_tokens + call.input_image_tokens, call.input_audio_tokens, call.input_image_tokens) as input_media_tokens,
-        call.output_text_tokens, call.reasoning_tokens,
-        coalesce(call.output_audio_tokens + call.output_image_tokens, call.output_audio_tokens, call.output_image_tokens) as output_media_tokens,
-        greatest(now.above_tokens, 0) as context_above_tokens,
-        now.price_ids, past.price_ids as price_ids_then,
-        cast(call.input_uncached_tokens * now.input_uncached as decimal(18, 12)) as input_uncached_cost_usd,
-        cast(call.cache_read_tokens * now.cache_read as decimal(18, 12)) as cache_read_cost_usd,
-        cast(call.cache_write_5m_tokens * now.cache_write_5m as decimal(18, 12)) as cache_write_5m_cost_usd,
-        cast(call.cache_write_1h_tokens * now.cache_write_1h as decimal(18, 12)) as cache_write_1h_cost_usd,
-        cast(call.input_audio_tokens * now.input_audio as decimal(18, 12)) as input_audio_cost_usd,
-        cast(call.input_image_tokens * now.input_image as decimal(18, 12)) as input_image_cost_usd,
-        cast(call.output_text_tokens * now.output_text as decimal(18, 12)) as output_text_cost_usd,
-        cast(call.reasoning_tokens * now.reasoning as decimal(18, 12)) as reasoning_cost_usd,
-        cast(call.output_audio_tokens * now.output_audio as decimal(18, 12)) as output_audio_cost_usd,
-        cast(call.output_image_tokens * now.output_image as decimal(18, 12)) as output_image_cost_usd,
-        cast(now.request + coalesce(call.web_search_requests * now.web_search, 0) as decimal(18, 12)) as request_cost_usd,
-        case
-            when call.usage in ('not_billed', 'no_usage') then call.usage
-            when now.asked_id is null then 'unpriced'
-            when (call.input_uncached_tokens > 0 and now.input_uncached is null) or (call.output_text_tokens > 0 and now.output_text is null)
-                or (call.cache_read_tokens > 0 and now.cache_read is null) or (call.cache_write_5m_tokens > 0 and now.cache_write_5m is null)
-                or (call.cache_write_1h_tokens > 0 and now.cache_write_1h is null) or (call.reasoning_tokens > 0 and now.reasoning is null)
-                or (call.input_audio_tokens > 0 and now.input_audio is null) or (call.input_image_tokens > 0 and now.input_image is null)
-                or (call.output_audio_tokens > 0 and now.output_audio is null) or (call.output_image_tokens > 0 and now.output_image is null)
-                or (call.web_search_requests > 0 and now.web_search is null) then 'partial'
-            when now.is_free then 'free'
-            when now.is_estimate then 'estimated'
-            else 'priced'
-        end as cost_status,
-        past.price_ids = now.price_ids as is_same,
-        -- Only where the two bases differ is there anything to work out.
-        case when past.price_ids = now.price_ids then null else
-            coalesce(cast(call.input_uncached_tokens * past.input_uncached as decimal(18, 12)), 0)
-            + coalesce(cast(call.cache_read_tokens * past.cache_read as decimal(18, 12)), 0)
-            + coalesce(cast(call.cache_write_5m_tokens * past.cache_write_5m as decimal(18, 12)), 0)
-            + coalesce(cast(call.cache_write_1h_tokens * past.cache_write_1h as decimal(18, 12)), 0)
-            + coalesce(cast(call.input_audio_tokens * past.input_audio as decimal(18, 12)), 0)
-            + coalesce(cast(call.input_image_tokens * past.input_image as decimal(18, 12)), 0)
-            + coalesce(cast(call.output_text_tokens * past.output_text as decimal(18, 12)), 0)
-            + coalesce(cast(call.reasoning_tokens * past.reasoning as decimal(18, 12)), 0)
-            + coalesce(cast(call.output_audio_tokens * past.output_audio as decimal(18, 12)), 0)
-            + coalesce(cast(call.output_image_tokens * past.output_image as decimal(18, 12)), 0)
-            + coalesce(cast(past.request + coalesce(call.web_search_requests * past.web_search, 0) as decimal(18, 12)), 0)
+        call.*, asked.model_name,
+        card.context_above_tokens, card.price_ids, card.price_ids_then, card.status as card_status, card.is_unpriced_then, card.past_asked_id,
+        cast(cast(call.input_uncached_tokens as decimal(9, 0)) * card.input_uncached as decimal(18, 12)) as input_uncached_cost_usd,
+        cast(cast(call.cache_read_tokens as decimal(9, 0)) * card.cache_read as decimal(18, 12)) as cache_read_cost_usd,
+        cast(cast(call.cache_write_5m_tokens as decimal(9, 0)) * card.cache_write_5m as decimal(18, 12)) as cache_write_5m_cost_usd,
+        cast(cast(call.cache_write_1h_tokens as decimal(9, 0)) * card.cache_write_1h as decimal(18, 12)) as cache_write_1h_cost_usd,
+        cast(cast(call.input_audio_tokens as decimal(9, 0)) * card.input_audio as decimal(18, 12)) as input_audio_cost_usd,
+        cast(cast(call.input_image_tokens as decimal(9, 0)) * card.input_image as decimal(18, 12)) as input_image_cost_usd,
+        cast(cast(call.output_text_tokens as decimal(9, 0)) * card.output_text as decimal(18, 12)) as output_text_cost_usd,
+        cast(cast(call.reasoning_tokens as decimal(9, 0)) * card.reasoning as decimal(18, 12)) as reasoning_cost_usd,
+        cast(cast(call.output_audio_tokens as decimal(9, 0)) * card.output_audio as decimal(18, 12)) as output_audio_cost_usd,
+        cast(cast(call.output_image_tokens as decimal(9, 0)) * card.output_image as decimal(18, 12)) as output_image_cost_usd,
+        cast(card.request + coalesce(cast(call.web_search_requests as decimal(9, 0)) * card.web_search, 0) as decimal(18, 12)) as request_cost_usd,
+        (call.input_uncached_tokens > 0 and card.input_uncached is null) or (call.cache_read_tokens > 0 and card.cache_read is null) or (call.cache_write_5m_tokens > 0 and card.cache_write_5m is null)
+                or (call.cache_write_1h_tokens > 0 and card.cache_write_1h is null) or (call.input_audio_tokens > 0 and card.input_audio is null) or (call.input_image_tokens > 0 and card.input_image is null)
+                or (call.output_text_tokens > 0 and card.output_text is null) or (call.reasoning_tokens > 0 and card.reasoning is null) or (call.output_audio_tokens > 0 and card.output_audio is null)
+                or (call.output_image_tokens > 0 and card.output_image is null) or (call.web_search_requests > 0 and card.web_search is null) as is_partial,
+        past.status as past_status,
+        -- Only where the two answers differ is there anything to work out.
+        case when past.asked_id is null then null else
+            coalesce(cast(cast(call.input_uncached_tokens as decimal(9, 0)) * past.input_uncached as decimal(18, 12)), 0)
+            + coalesce(cast(cast(call.cache_read_tokens as decimal(9, 0)) * past.cache_read as decimal(18, 12)), 0)
+            + coalesce(cast(cast(call.cache_write_5m_tokens as decimal(9, 0)) * past.cache_write_5m as decimal(18, 12)), 0)
+            + coalesce(cast(cast(call.cache_write_1h_tokens as decimal(9, 0)) * past.cache_write_1h as decimal(18, 12)), 0)
+            + coalesce(cast(cast(call.input_audio_tokens as decimal(9, 0)) * past.input_audio as decimal(18, 12)), 0)
+            + coalesce(cast(cast(call.input_image_tokens as decimal(9, 0)) * past.input_image as decimal(18, 12)), 0)
+            + coalesce(cast(cast(call.output_text_tokens as decimal(9, 0)) * past.output_text as decimal(18, 12)), 0)
+            + coalesce(cast(cast(call.reasoning_tokens as decimal(9, 0)) * past.reasoning as decimal(18, 12)), 0)
+            + coalesce(cast(cast(call.output_audio_tokens as decimal(9, 0)) * past.output_audio as decimal(18, 12)), 0)
+            + coalesce(cast(cast(call.output_image_tokens as decimal(9, 0)) * past.output_image as decimal(18, 12)), 0)
+            + coalesce(cast(past.request + coalesce(cast(call.web_search_requests as decimal(9, 0)) * past.web_search, 0) as decimal(18, 12)), 0)
         end as past_cost_usd,
-        case
-            when call.usage in ('not_billed', 'no_usage') then call.usage
-            when past.asked_id is null then 'unpriced'
-            when past.price_ids = now.price_ids then null
-            when (call.input_uncached_tokens > 0 and past.input_uncached is null) or (call.output_text_tokens > 0 and past.output_text is null)
-                or (call.cache_read_tokens > 0 and past.cache_read is null) or (call.cache_write_5m_tokens > 0 and past.cache_write_5m is null)
-                or (call.cache_write_1h_tokens > 0 and past.cache_write_1h is null) or (call.reasoning_tokens > 0 and past.reasoning is null)
-                or (call.input_audio_tokens > 0 and past.input_audio is null) or (call.input_image_tokens > 0 and past.input_image is null)
-                or (call.output_audio_tokens > 0 and past.output_audio is null) or (call.output_image_tokens > 0 and past.output_image is null)
-                or (call.web_search_requests > 0 and past.web_search is null) then 'partial'
-            when past.is_free then 'free'
-            when past.is_estimate then 'estimated'
-            else 'priced'
-        end as past_status
-    from (
-        select *,
-            coalesce(input_uncached_tokens, 0) + coalesce(cache_read_tokens, 0) + coalesce(cache_write_5m_tokens, 0)
-                + coalesce(cache_write_1h_tokens, 0) + coalesce(input_audio_tokens, 0) + coalesce(input_image_tokens, 0) as input_tokens,
-            coalesce(output_text_tokens, 0) + coalesce(reasoning_tokens, 0) + coalesce(output_audio_tokens, 0)
-                + coalesce(output_image_tokens, 0) as output_tokens,
-            case
-                when usage_note = 'gateway_cache_hit' then 'not_billed'
-                when coalesce(input_uncached_tokens, output_text_tokens, cache_read_tokens, reasoning_tokens, input_audio_tokens,
-                        input_image_tokens, output_audio_tokens, output_image_tokens, cache_write_5m_tokens, cache_write_1h_tokens) is null
-                    then case when status = 'error' then 'not_billed' else 'no_usage' end
-                else 'known'
-            end as usage
-        from call
-    ) as call
+        case when past.asked_id is null then null else
+            (call.input_uncached_tokens > 0 and past.input_uncached is null) or (call.cache_read_tokens > 0 and past.cache_read is null) or (call.cache_write_5m_tokens > 0 and past.cache_write_5m is null)
+                or (call.cache_write_1h_tokens > 0 and past.cache_write_1h is null) or (call.input_audio_tokens > 0 and past.input_audio is null) or (call.input_image_tokens > 0 and past.input_image is null)
+                or (call.output_text_tokens > 0 and past.output_text is null) or (call.reasoning_tokens > 0 and past.reasoning is null) or (call.output_audio_tokens > 0 and past.output_audio is null)
+                or (call.output_image_tokens > 0 and past.output_image is null) or (call.web_search_requests > 0 and past.web_search is null)
+        end as is_partial_then
+    from call
     join asked
         on asked.provider_name is not distinct from call.provider_name and asked.request_model is not distinct from call.request_model
         and asked.response_model is not distinct from call.response_model and asked.service_tier is not distinct from call.service_tier
         and asked.served_region is not distinct from call.served_region
-    left join (select * from card where basis = 'now') as now
-        on now.asked_id = asked.asked_id and now.from_at <= call.started_at and call.started_at < now.to_at
-        and now.above_tokens < call.input_tokens and call.input_tokens <= now.up_to_tokens
-    left join (select * from card where basis = 'then') as past
-        on past.asked_id = asked.asked_id and past.from_at <= call.started_at and call.started_at < past.to_at
-        and past.above_tokens < call.input_tokens and call.input_tokens <= past.up_to_tokens
+    left join card
+        on card.asked_id = asked.asked_id and card.from_at <= call.started_at and call.started_at < card.to_at
+        and card.above_tokens < call.input_tokens and call.input_tokens <= card.up_to_tokens
+    left join past_card as past
+        on past.asked_id = card.past_asked_id and past.from_at = card.past_from_at and past.above_tokens = card.past_above_tokens
+),
+judged as (
+    select *,
+        unbilled_as is null as is_billed,
+        coalesce(unbilled_as, case when card_status is null or card_status = 'unpriced' then 'unpriced' when is_partial then 'partial' else card_status end) as cost_status,
+        coalesce(unbilled_as, case
+            when card_status is null or is_unpriced_then then 'unpriced' when past_asked_id is null and is_partial then 'partial' when past_asked_id is null then card_status
+            when is_partial_then then 'partial' else past_status end) as cost_status_then,
+        coalesce(input_uncached_cost_usd, 0)
+        + coalesce(cache_read_cost_usd, 0)
+        + coalesce(cache_write_5m_cost_usd, 0)
+        + coalesce(cache_write_1h_cost_usd, 0)
+        + coalesce(input_audio_cost_usd, 0)
+        + coalesce(input_image_cost_usd, 0)
+        + coalesce(output_text_cost_usd, 0)
+        + coalesce(reasoning_cost_usd, 0)
+        + coalesce(output_audio_cost_usd, 0)
+        + coalesce(output_image_cost_usd, 0)
+        + coalesce(request_cost_usd, 0) as now_cost_usd
+    from costed
 )
 select
     inference_id, started_at, source, provider_name, model_name, request_model, service_tier, served_region, tenant, team, workload, environment,
     traffic_kind, retry_count, status,
-    case when usage <> 'no_usage' then input_tokens end as input_tokens,
-    case when usage <> 'no_usage' then output_tokens end as output_tokens,
-    input_uncached_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, input_media_tokens, output_text_tokens,
-    reasoning_tokens, output_media_tokens, context_above_tokens,
-    case when cost_status not in ('not_billed', 'no_usage') then input_uncached_cost_usd end as input_uncached_cost_usd,
-    case when cost_status not in ('not_billed', 'no_usage') then cache_read_cost_usd end as cache_read_cost_usd,
-    case when cost_status not in ('not_billed', 'no_usage')
-         then coalesce(cache_write_5m_cost_usd + cache_write_1h_cost_usd, cache_write_5m_cost_usd, cache_write_1h_cost_usd) end as cache_write_cost_usd,
-    case when cost_status not in ('not_billed', 'no_usage') then cache_write_1h_cost_usd end as cache_write_1h_cost_usd,
-    case when cost_status not in ('not_billed', 'no_usage')
-         then coalesce(input_audio_cost_usd + input_image_cost_usd, input_audio_cost_usd, input_image_cost_usd) end as input_media_cost_usd,
-    case when cost_status not in ('not_billed', 'no_usage') then output_text_cost_usd end as output_text_cost_usd,
-    case when cost_status not in ('not_billed', 'no_usage') then reasoning_cost_usd end as reasoning_cost_usd,
-    case when cost_status not in ('not_billed', 'no_usage')
-         then coalesce(output_audio_cost_usd + output_image_cost_usd, output_audio_cost_usd, output_image_cost_usd) end as output_media_cost_usd,
-    case when cost_status not in ('not_billed', 'no_usage') then request_cost_usd end as request_cost_usd,
+    case when unbilled_as is distinct from 'no_usage' then input_tokens end as input_tokens,
+    case when unbilled_as is distinct from 'no_usage' then output_tokens end as output_tokens,
+    input_uncached_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens,
+    coalesce(input_audio_tokens + input_image_tokens, input_audio_tokens, input_image_tokens) as input_media_tokens,
+    output_text_tokens, reasoning_tokens,
+    coalesce(output_audio_tokens + output_image_tokens, output_audio_tokens, output_image_tokens) as output_media_tokens,
+    context_above_tokens,
+    case when is_billed then input_uncached_cost_usd end as input_uncached_cost_usd,
+    case when is_billed then cache_read_cost_usd end as cache_read_cost_usd,
+    case when is_billed then coalesce(cache_write_5m_cost_usd + cache_write_1h_cost_usd, cache_write_5m_cost_usd, cache_write_1h_cost_usd) end as cache_write_cost_usd,
+    case when is_billed then cache_write_1h_cost_usd end as cache_write_1h_cost_usd,
+    case when is_billed then coalesce(input_audio_cost_usd + input_image_cost_usd, input_audio_cost_usd, input_image_cost_usd) end as input_media_cost_usd,
+    case when is_billed then output_text_cost_usd end as output_text_cost_usd,
+    case when is_billed then reasoning_cost_usd end as reasoning_cost_usd,
+    case when is_billed then coalesce(output_audio_cost_usd + output_image_cost_usd, output_audio_cost_usd, output_image_cost_usd) end as output_media_cost_usd,
+    case when is_billed then request_cost_usd end as request_cost_usd,
     case when cost_status = 'not_billed' then 0 when cost_status not in ('no_usage', 'unpriced') then now_cost_usd end as list_cost_usd,
     cost_status,
     price_ids,
-    case
-        when past_status = 'not_billed' then 0
-        when past_status in ('no_usage', 'unpriced') then null
-        when is_same then now_cost_usd
-        else past_cost_usd
-    end as list_cost_then_usd,
-    coalesce(past_status, cost_status) as cost_status_then,
+    case when cost_status_then = 'not_billed' then 0 when cost_status_then in ('no_usage', 'unpriced') then null
+         when past_asked_id is null then now_cost_usd else past_cost_usd end as list_cost_then_usd,
+    cost_status_then,
     price_ids_then,
     reported_cost_usd
-from (
-    select *,
-        coalesce(input_uncached_cost_usd, 0) + coalesce(cache_read_cost_usd, 0) + coalesce(cache_write_5m_cost_usd, 0)
-        + coalesce(cache_write_1h_cost_usd, 0) + coalesce(input_audio_cost_usd, 0) + coalesce(input_image_cost_usd, 0)
-        + coalesce(output_text_cost_usd, 0) + coalesce(reasoning_cost_usd, 0) + coalesce(output_audio_cost_usd, 0)
-        + coalesce(output_image_cost_usd, 0) + coalesce(request_cost_usd, 0) as now_cost_usd
-    from costed
-) as summed
+from judged

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.contracts import contract
 from pipelines.errors import NotConfigured
 from pipelines.focus import export_focus, focus_name
 from tests.conftest import World
@@ -29,7 +30,8 @@ PRICES = [price("in", "input_uncached", 3), price("out", "output_text", 15)]
 
 
 def rows(sql: str, calls: list[dict], discounts: str = "", commitments: str = "", **costs) -> list[str]:
-    paid = [cost(c["inference_id"], tenant=c.get("tenant"), **({"price_ids": "in,out"} | costs)) for c in calls]
+    tokens = [n for n in contract("marts.call_cost").names if n.endswith("_tokens")]
+    paid = [cost(c["inference_id"], **({"price_ids": "in,out", "tenant": c.get("tenant")} | {n: c[n] for n in tokens if n in c} | costs)) for c in calls]
     reads = {"core.inference": calls, "marts.call_cost": paid, "core.price": PRICES}
     with drawn("exports.focus", reads, contract_discount=DISCOUNT + discounts, commitment=COMMITMENT + commitments) as con:
         return seen(con, sql)
@@ -40,12 +42,12 @@ COSTS = "select {} round(list_cost, 9), round(contracted_cost, 9), round(billed_
 
 
 def test_a_row_for_each_class_at_the_price_it_is_billed_by():
-    sql = "select x_token_class, sku_price_id, sku_id, consumed_quantity, pricing_quantity, pricing_unit, list_unit_price, list_cost from exports.focus order by 1"
+    sql = "select x_token_class, x_price_id, sku_price_id, sku_id, consumed_quantity, pricing_quantity, pricing_unit, list_unit_price, list_cost from exports.focus order by 1"
     assert rows(sql, [USED]) == [
-        "cache_read in sku-in 500000 0.5 1000000 Tokens 3 1.5",
-        "input_uncached in sku-in 1e+06 1 1000000 Tokens 3 3",
-        "output_text out sku-out 100000 0.1 1000000 Tokens 15 1.5",
-        "reasoning out sku-out 100000 0.1 1000000 Tokens 15 1.5",
+        "cache_read in sku-in lab/m/input_uncached 500000 0.5 1000000 Tokens 3 1.5",
+        "input_uncached in sku-in lab/m/input_uncached 1e+06 1 1000000 Tokens 3 3",
+        "output_text out sku-out lab/m/output_text 100000 0.1 1000000 Tokens 15 1.5",
+        "reasoning out sku-out lab/m/output_text 100000 0.1 1000000 Tokens 15 1.5",
     ]
 
 
@@ -93,6 +95,8 @@ def test_the_file_keeps_the_rules_of_focus_and_adds_up(world: World, tmp_path: P
     report = export_focus(world.settings, str(tmp_path / "out" / "focus.parquet"))
     assert report.rows > 100
     assert breaches(report.url) == {}
+    written = world.ask(f"describe select ChargePeriodStart from read_parquet('{report.url}')")
+    assert written[0][1] == "TIMESTAMP WITH TIME ZONE", "times are instants in UTC"
     (focus, spend) = world.ask(f"""
         select sum(ListCost) from read_parquet('{report.url}')
         union all select sum(list_cost_usd) from marts.spend_daily""")
@@ -101,7 +105,8 @@ def test_the_file_keeps_the_rules_of_focus_and_adds_up(world: World, tmp_path: P
 
 def test_a_spoilt_file_is_caught(world: World, tmp_path: Path):
     good = export_focus(world.settings, str(tmp_path / "focus.parquet")).url
-    for spoilt in ("'Use' as ChargeCategory", "ListCost + 1 as ListCost", "null::varchar as ProviderName", "'tokens' as PricingUnit", "0::decimal(9,2) as ConsumedQuantity"):
+    for spoilt in ("'Use' as ChargeCategory", "ListCost + 1 as ListCost", "null::varchar as ProviderName", "'tokens' as PricingUnit", "0::decimal(9,2) as ConsumedQuantity",
+                   "replace(SkuPriceDetails, 'x_Model', 'Model') as SkuPriceDetails", "cast(uuid() as varchar) as SkuId", "null::varchar as SkuMeter"):
         bad = tmp_path / "bad.parquet"
         world.ask(f"copy (select * replace ({spoilt}) from read_parquet('{good}')) to '{bad}'")
         assert breaches(str(bad)), spoilt
@@ -114,6 +119,8 @@ def test_csv_and_days(world: World, tmp_path: Path):
     whole = export_focus(world.settings, str(tmp_path / "all.csv"))
     first = export_focus(world.settings, str(tmp_path / "first.csv.gz"), until_day=FIRST_DAY.replace(day=FIRST_DAY.day + 1))
     assert 0 < first.rows < whole.rows
-    assert (tmp_path / "all.csv").read_text().startswith("BilledCost,EffectiveCost,ListCost,ContractedCost,")
+    header, row = [line.split(",") for line in (tmp_path / "all.csv").read_text().splitlines()[:2]]
+    assert header[:4] == ["BilledCost", "EffectiveCost", "ListCost", "ContractedCost"]
+    assert row[header.index("ChargePeriodStart")] == f"{FIRST_DAY}T00:00:00Z", "FOCUS writes times as ISO 8601 in UTC"
     with pytest.raises(NotConfigured, match="parquet"):
         export_focus(world.settings, str(tmp_path / "focus.xlsx"))

@@ -52,9 +52,9 @@ def test_failed_calls_were_sent_too():
     assert rows("select verdict, call_count, error_count, input_tokens from marts.residency", calls, RULES) == ["outside 2 1 7"]
 
 
-def test_every_breach_is_found_and_no_other():
-    """2,000 calls of which the truth is known: every breach where the region is logged, none besides; the rest is called unknown."""
-    draw = random.Random(3)
+def journeys(seed: int) -> tuple[list[dict], int, int]:
+    """2,000 calls, with how many break their policy where the region is logged, and how many of those under one do not tell it."""
+    draw = random.Random(seed)
     calls, breaches, unknown = [], 0, 0
     for n in range(2_000):
         tenant = draw.choice(["acme", "other"])
@@ -63,5 +63,11 @@ def test_every_breach_is_found_and_no_other():
         calls.append(call(f"{n}", tenant=tenant, served_region=region if is_logged else None, request_region="eu-west-1"))
         breaches += tenant == "acme" and is_logged and region in ("us-west-2", "ap-south-1", "eastus")
         unknown += tenant == "acme" and not is_logged
+    return calls, breaches, unknown
+
+
+def test_every_breach_is_found_and_no_other():
+    """Every breach where the region is logged, none besides; the rest is called unknown."""
+    calls, breaches, unknown = journeys(3)
     found = rows("select verdict, sum(call_count) from marts.residency where verdict in ('outside', 'unknown_region') group by 1 order by 1", calls, RULES)
     assert found == [f"outside {breaches}", f"unknown_region {unknown}"]
