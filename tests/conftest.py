@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 
 import duckdb
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from pipelines.build import build_all
 from pipelines.ingest import IngestReport, ingest_source
 from pipelines.prices import ingest_feed
-from pipelines.settings import Settings, Source
+from pipelines.settings import ROOT, Settings, Source
 from pipelines.simulate import FORMATS, simulate
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"
@@ -53,18 +56,18 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(settings, folder / "truth", reports)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side, each file's tests stay together, and so do all that share the world or Airflow: both are made once.
+class Rooms(LoadFileScheduling):
+    """Side by side, a file's tests stay in one process, and so do all files that share the world or Airflow: each is made once."""
 
-    These two take longest, so they come first.
-    """
+    def _split_scope(self, nodeid: str) -> str:
+        return room(super()._split_scope(nodeid))
 
-    def room(item: pytest.Item) -> tuple[int, str]:
-        if item.get_closest_marker("airflow"):
-            return 0, "airflow"
-        return (1, "world") if "world" in item.fixturenames else (2, item.nodeid.partition("::")[0])
 
-    items.sort(key=lambda item: room(item)[0])
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(room(item)[1]))
+@cache
+def room(path: str) -> str:
+    text = (ROOT / path).read_text()
+    return "airflow" if "pytest.mark.airflow" in text else "world" if re.search(r"\bworld(: World)?[,)]", text) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Rooms:
+    return Rooms(config, log)
