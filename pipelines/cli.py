@@ -287,7 +287,7 @@ def erase(
     call: Annotated[str | None, typer.Option(help="A call: inference_id")] = None,
 ) -> None:
     """Erase everything of a user, tenant, session or call, keep it from coming back, and prove it by searching all bytes."""
-    from pipelines.erase import erase
+    from pipelines.erasure.erase import erase
 
     given = {kind: text for kind, text in (("user", user), ("tenant", tenant), ("session", session), ("call", call)) if text is not None}
     if len(given) != 1:

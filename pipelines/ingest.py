@@ -20,15 +20,16 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import gate, tombstones
+from pipelines import gate
 from pipelines.contracts import contract, literal, quoted
 from pipelines.engine import connect, parquet_list, write
+from pipelines.erasure import tombstones
+from pipelines.erasure.rewrite import refuse_erased
 from pipelines.errors import NotConfigured, PromiseBroken
 from pipelines.follow import announcement, follow, recover, replacement, results, settle
 from pipelines.lake import FileEntry, Lake, Snapshot, storage
 from pipelines.land import Landed, counted_lines, land, landed_day, landed_paths
 from pipelines.readable import readable
-from pipelines.rewrite import refuse_erased
 from pipelines.settings import ROOT, Settings
 from pipelines.stage import CONTENT, Report, Staged, format_sql, reads_window, silent, stage, write_content, write_days
 

@@ -50,8 +50,8 @@ class MaintenanceReport:
 @storage("maintenance")
 def maintain(settings: Settings, keep_snapshots: timedelta = KEEP_SNAPSHOTS, keep_orphans: timedelta = KEEP_ORPHANS) -> MaintenanceReport:
     """Finish erasures, carry out retention, compact, expire and clean up every table. Safe beside running writers; running it twice changes nothing more."""
-    from pipelines.erase import finish
-    from pipelines.retention import retain
+    from pipelines.erasure.erase import finish
+    from pipelines.erasure.retention import retain
 
     lake, done = Lake(settings), MaintenanceReport()
     done.finished_erasures = len(finish(settings))

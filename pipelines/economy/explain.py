@@ -87,7 +87,7 @@ def _explain(con: duckdb.DuckDBPyConnection, before: Span, after: Span) -> str:
     if not old and not new:
         return f"There is no spend of a known cost from {before} or {after}."
     # Cents, unless there is too little of them to tell anything: one number of decimals in a whole report.
-    decimals = 2 if max(old, new) >= 10 else 6
+    decimals = 2 if max(old, new) >= 10 else 4 if max(old, new) >= 1 else 6
     told = [
         f"List spend {'rose' if change > 0 else 'fell' if change < 0 else 'stayed'} from {_usd(old, decimals)} ({before}) to {_usd(new, decimals)} ({after}): "
         f"{_signed(change, decimals)}{f', {change / old:+.1%}' if old else ''}.",
@@ -96,7 +96,7 @@ def _explain(con: duckdb.DuckDBPyConnection, before: Span, after: Span) -> str:
         told.append(f"The spans differ in length, {a} against {b} days; that is part of the number of calls.")
     told.append("")
     for name, effect in sorted(zip(CAUSES, effects, strict=True), key=lambda pair: -abs(pair[1])):
-        if abs(effect) >= 0.00005 * max(old, new):
+        if abs(effect) >= max(0.00005 * max(old, new), 0.5 * 10**-decimals):
             told.append(f"{_signed(effect, decimals):>14}  {CAUSES[name]}{_most(con, name, effect, decimals)}")
     told += [f"{_signed(change, decimals):>14}  in all; left over: {_signed(residual, 9) if abs(residual) > 1e-9 else 'nothing'}", "", *_facts(con, before, after)]
     return "\n".join(told)

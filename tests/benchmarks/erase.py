@@ -24,7 +24,7 @@ import duckdb
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pipelines.erase import erase
+from pipelines.erasure.erase import erase
 from pipelines.ingest import ingest_source
 from pipelines.lake import Lake
 from pipelines.settings import Settings, Source

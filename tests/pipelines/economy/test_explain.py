@@ -65,5 +65,5 @@ def test_two_days_of_the_simulated_world(world):
     told = explain_spend(world.settings, span("2026-10-05"), span("2026-10-06"))
     [[before, after]] = world.ask("""select sum(list_cost_usd) filter (where usage_day = date '2026-10-05'),
         sum(list_cost_usd) filter (where usage_day = date '2026-10-06') from marts.spend_daily""")
-    assert f"from ${before:,.2f} (2026-10-05) to ${after:,.2f} (2026-10-06)" in told
+    assert f"from ${before:,.4f} (2026-10-05) to ${after:,.4f} (2026-10-06)" in told
     assert "left over: nothing" in told

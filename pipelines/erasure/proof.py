@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import zstandard
 
 from pipelines.contracts import quoted
-from pipelines.needles import Needles, pieces
+from pipelines.erasure.needles import Needles, pieces
 from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -22,11 +22,11 @@ from typing import Any, BinaryIO
 import fsspec
 import zstandard
 
-from pipelines.belonging import Belonging, Identifier, containers
+from pipelines.erasure.belonging import Belonging, Identifier, containers
+from pipelines.erasure.needles import Needles, pieces
 from pipelines.errors import StopTheLine
 from pipelines.lake import Lake
 from pipelines.land import LineCounter, Lines, _origins, is_local, landed_paths
-from pipelines.needles import Needles, pieces
 from pipelines.readable import Readable, readable
 from pipelines.settings import Settings
 from pipelines.stage import Staged, format_sql
@@ -212,7 +212,7 @@ def refuse_erased(settings: Settings, lake: Lake, staged: Staged, source: str, f
 
     Ids of the records that were taken out get tombstones too, so that what refers to them later is known.
     """
-    from pipelines import tombstones
+    from pipelines.erasure import tombstones
 
     stones = tombstones.known(lake)
     identifiers, lines = tombstones.screen(settings, staged, stones, scratch)
@@ -269,8 +269,8 @@ def others(lake: Lake, links: set[Identifier], stones: dict[str, Any], theirs: s
 
 
 def _erasures(lake: Lake, hashes: set[str]) -> list[str]:
-    from pipelines import tombstones
     from pipelines.engine import connect
+    from pipelines.erasure import tombstones
 
     with connect(lake.settings) as con:
         lake.attach(con, tombstones.TABLE)

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from pipelines.needles import Needles, pieces
+from pipelines.erasure.needles import Needles, pieces
 
 
 def plain(strings: set[bytes], data: bytes) -> set[tuple[int, bytes]]:

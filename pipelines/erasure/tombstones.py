@@ -17,9 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.belonging import KINDS, Identifier, tokens
 from pipelines.contracts import contract, literal, quoted
 from pipelines.engine import connect
+from pipelines.erasure.belonging import KINDS, Identifier, tokens
 from pipelines.lake import Lake
 from pipelines.readable import unpacked
 from pipelines.settings import Settings

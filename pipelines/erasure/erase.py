@@ -26,19 +26,19 @@ from typing import Any, Literal
 import fsspec
 import pyarrow as pa
 
-from pipelines import tombstones
-from pipelines.belonging import Belonging, Identifier
 from pipelines.contracts import contract, quoted, tables
 from pipelines.engine import connect, write
+from pipelines.erasure import tombstones
+from pipelines.erasure.belonging import Belonging, Identifier
+from pipelines.erasure.needles import Needles
+from pipelines.erasure.proof import Searched, places, search_everything, search_file
+from pipelines.erasure.retention import retain
+from pipelines.erasure.rewrite import Landing, Rewritten, _containers, discard, others, rewrite, sweep
 from pipelines.errors import FlywheelError, NotConfigured, StopTheLine
 from pipelines.follow import announcement, follow, recover, replacement, settle
 from pipelines.ingest import ingest_landed
 from pipelines.lake import Lake, storage
 from pipelines.land import landed_paths, redacted
-from pipelines.needles import Needles
-from pipelines.proof import Searched, places, search_everything, search_file
-from pipelines.retention import retain
-from pipelines.rewrite import Landing, Rewritten, _containers, discard, others, rewrite, sweep
 from pipelines.settings import Settings
 from pipelines.stage import Report, silent
 

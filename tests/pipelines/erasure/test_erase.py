@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import re
 import shutil
-from collections.abc import Iterable
 from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
-import pyarrow.parquet as pq
 import pytest
-import zstandard
 
 from pipelines import ingest
 from pipelines.build import build_tables
 from pipelines.contracts import contract
-from pipelines.erase import erase, finish
+from pipelines.erasure.erase import erase, finish
+from pipelines.erasure.tombstones import pseudonym, unfinished
 from pipelines.errors import NotConfigured, RetryLater
 from pipelines.export.finetune import export_dataset
 from pipelines.finetune.versions import build_dataset
@@ -26,7 +22,7 @@ from pipelines.ingest import ingest_landed, ingest_source
 from pipelines.lake import Lake
 from pipelines.settings import Settings, Source
 from pipelines.simulate import FORMATS, simulate
-from pipelines.tombstones import pseudonym, unfinished
+from tests.support.every_byte import grep
 from tests.support.finetune import recipe, said, stored
 from tests.support.lakehouse import (
     DAY,
@@ -44,24 +40,6 @@ from tests.support.lakehouse import (
 )
 
 ARRIVAL = date(2026, 10, 12)
-
-
-def haystack(path: Path) -> Iterable[bytes]:
-    """A file's bytes, unpacked and decoded."""
-    raw = path.read_bytes()
-    yield raw
-    if path.suffix == ".gz":
-        yield gzip.decompress(raw)
-    elif path.suffix == ".zst":
-        yield zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True).read()
-    elif path.suffix == ".parquet":
-        yield json.dumps(pq.read_table(path).to_pylist(), default=str).encode()
-
-
-def grep(folder: Path, strings: Iterable[str]) -> dict[str, set[bytes]]:
-    """Files in which any of the strings stands alone."""
-    wanted = re.compile(b"|".join(rb"(?<![\w-])" + re.escape(s.encode()) + rb"(?![\w-])" for s in sorted(strings)))
-    return {str(p.relative_to(folder)): set(wanted.findall(data)) for p in folder.rglob("*") if p.is_file() for data in haystack(p) if wanted.search(data)}
 
 
 class Sample:
@@ -219,7 +197,7 @@ def crashed_erase(settings: Settings, n: int) -> None:
 
 
 def test_killed_anywhere_and_finished_by_whoever_comes_next(tmp_path: Path) -> None:
-    processes.set_forkserver_preload(["pipelines.erase", "pipelines.build", "pipelines.expectations", "tests.support.lakehouse"])
+    processes.set_forkserver_preload(["pipelines.erasure.erase", "pipelines.build", "pipelines.expectations", "tests.support.lakehouse"])
     for n in (2, 4, 6, 9):
         settings = taken_in(tmp_path / str(n))
         with started(crashed_erase, settings, n) as process:

@@ -73,7 +73,7 @@ def _holds_versions(name: str) -> bool:
 @storage("retention")
 def retain(settings: Settings, today: date | None = None) -> Retained:
     """Carry the rules out. Doing it twice is doing it once; killed anywhere, the next run goes on."""
-    from pipelines.erase import expire_all
+    from pipelines.erasure.erase import expire_all
 
     lake, done, today = Lake(settings), Retained(), today or datetime.now(UTC).date()
     found = rules(settings)
@@ -139,7 +139,7 @@ def _days(settings: Settings, lake: Lake, name: str, before: date) -> int:
 
 
 def _quarantine(lake: Lake, before: date) -> int:
-    from pipelines.erase import drop_rows
+    from pipelines.erasure.erase import drop_rows
 
     scratch = lake.settings.scratch / f"retention-{uuid.uuid4().hex}"
     try:
@@ -156,7 +156,7 @@ def _quarantine(lake: Lake, before: date) -> int:
 
 def _landing(settings: Settings, lake: Lake, before: date) -> int:
     """Delete landed logs by the day they arrived. Price lists stay: what they said then is needed for what a call cost then."""
-    from pipelines.erase import ledger, sources
+    from pipelines.erasure.erase import ledger, sources
 
     targets, count = ledger(lake), 0
     fs, root = fsspec.core.url_to_fs(settings.landing)
@@ -169,7 +169,7 @@ def _landing(settings: Settings, lake: Lake, before: date) -> int:
 
 
 def _versions(settings: Settings, lake: Lake, name: str, before: date) -> list[str]:
-    from pipelines.erase import replace_version
+    from pipelines.erasure.erase import replace_version
 
     with connect(settings) as con:
         lake.attach(con, name)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.build import build_tables
+from pipelines.erasure.retention import retain, rules
 from pipelines.errors import NotConfigured
 from pipelines.ingest import ingest_source
 from pipelines.maintenance import maintain
-from pipelines.retention import retain, rules
 from pipelines.settings import Settings
-from tests.pipelines.test_erase import grep
+from tests.support.every_byte import grep
 from tests.support.lakehouse import ask, call, log, warehouse
 
 TODAY = date(2026, 11, 25)
