@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -176,23 +177,31 @@ def replay(
 
 
 @app.command()
-def sql(query: Annotated[str | None, typer.Argument(help="One statement; default: read from standard input")] = None) -> None:
-    """Ask the warehouse. Read-only; what is printed is cut at 200 rows."""
+def sql(
+    query: Annotated[str | None, typer.Argument(help="One statement; default: read from standard input")] = None,
+    output: Annotated[Literal["table", "csv", "json"], typer.Option(help="csv and json (an object a line) are whole; a table is cut at 200 rows")] = "table",
+) -> None:
+    """Ask the warehouse. Read-only."""
     import duckdb
 
     from pipelines.answer import table_of
     from pipelines.engine import views
 
-    settings = Settings.load()
+    settings, asked = Settings.load(), (query or sys.stdin.read()).strip().rstrip(";")
     try:
         with views(settings) as con:
-            found = con.execute(query or sys.stdin.read())
+            if output != "table":
+                con.execute(f"copy ({asked}) to '/dev/stdout' (format {output}{', header' if output == 'csv' else ''})")
+                return
+            found = con.execute(asked)
             if found.description is None:
                 return
             rows = found.fetchmany(201)
-            console.print(table_of([d[0] for d in found.description], rows[:200]))
+            # Where no terminal bounds it, a row is one line.
+            shown = console if console.is_terminal or "COLUMNS" in os.environ else Console(width=10_000)
+            shown.print(table_of([d[0] for d in found.description], rows[:200]))
             if len(rows) > 200:
-                console.print("[dim]… more rows; add a limit, or use a DuckDB client[/dim]")
+                shown.print("[dim]… more rows; add a limit, or --output csv[/dim]")
     except duckdb.Error as error:
         raise NotConfigured(f"the query does not run: {error}") from error
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from pipelines import cli
+from pipelines.settings import ROOT
 from tests.pipelines.test_ingest import own, user_format
 from tests.support.lakehouse import call, lines, log
 
@@ -130,6 +133,15 @@ def test_a_question_that_does_not_run(flywheel):
         assert (code, "the query does not run" in err) == (cli.EXIT_STOP, True), query
     code, out, _ = flywheel("sql", "select range from range(300)")
     assert "more rows; add a limit" in out
+
+
+@pytest.mark.parametrize("output, line", [("csv", b"n,word\n0,a b\n"), ("json", b'{"n":0,"word":"a b"}\n'), ("table", b"0  a b")])
+def test_answers_for_other_programs_are_whole(flywheel, output, line):
+    flywheel("ingest", log(flywheel.folder / "a.jsonl", [call("a")]), "--format", "litellm")
+    asked = [sys.executable, "-m", "pipelines.cli", "sql", "--output", output, "select range as n, 'a b' as word from range(300);"]
+    told = subprocess.run(asked, capture_output=True, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}).stdout
+    assert line in told
+    assert told.count(b"a b") == (200 if output == "table" else 300)
 
 
 def test_simulated_logs_are_the_same_from_the_same_seed(flywheel):
