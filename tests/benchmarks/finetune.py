@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing as mp
-import os
 import random
 import resource
 import sys
@@ -156,7 +155,7 @@ def stored_conversations(settings: Settings, folder: Path, conversations: int) -
 
 def speed(conversations: int) -> None:
     """A whole build from tables to a published version, how long each stage took, and the most memory it held."""
-    with tempfile.TemporaryDirectory(dir=os.environ.get("FLYWHEEL_HOME")) as folder:
+    with tempfile.TemporaryDirectory() as folder:
         settings = Settings(home=Path(folder) / "home", memory_limit="3GB", threads=2)
         process = mp.get_context("spawn").Process(target=_stored, args=(settings, Path(folder), conversations))
         process.start()
