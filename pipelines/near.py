@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from rensa import RMinHash
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 BANDS, ROWS = 16, 4
 """A pair of similarity 0.8 shares a band with probability 0.9997, one of 0.7 with 0.988."""
@@ -82,8 +84,12 @@ def banded(run: np.ndarray, borders: np.ndarray) -> np.ndarray:
     return band
 
 
-def near_pairs(con: Any, texts: str, similarity: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (a < b) of numbers in a select of (no, word) whose shingles have a Jaccard similarity of at least `similarity`. Deterministic."""
+def near_pairs(con: Any, texts: str, similarity: float, group: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs (a < b) of numbers in a select of (no, word) whose shingles have a Jaccard similarity of at least `similarity`. Deterministic.
+
+    With `group`, a number for each no: texts of one group are not compared, nor those that pairs found before bring into one. So the pairs
+    connect all that is alike, but are not all there are.
+    """
     numbers, bands = [], []
     for no, word, offsets in batches(con, texts):
         run, borders = shingles(word, offsets)
@@ -93,8 +99,22 @@ def near_pairs(con: Any, texts: str, similarity: float) -> tuple[np.ndarray, np.
     if not numbers:
         return np.empty(0, np.int64), np.empty(0, np.int64)
     a, b = _candidates(np.concatenate(numbers), np.concatenate(bands))
-    found = [_verified(con, texts, a[n : n + PAIRS], b[n : n + PAIRS], similarity) for n in range(0, len(a), PAIRS)]
-    return np.concatenate([x for x, _ in found] or [a]), np.concatenate([y for _, y in found] or [b])
+    found = [(a[:0], b[:0])]
+    while len(a):
+        if group is not None:
+            apart = group[a] != group[b]
+            a, b = a[apart], b[apart]
+        found.append(_verified(con, texts, a[:PAIRS], b[:PAIRS], similarity) if len(a) else (a, b))
+        a, b = a[PAIRS:], b[PAIRS:]
+        if group is not None:
+            group = _joined(group, *found[-1])
+    return np.concatenate([x for x, _ in found]), np.concatenate([y for _, y in found])
+
+
+def _joined(group: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The groups when those of each pair become one."""
+    size = int(group.max()) + 1
+    return connected_components(coo_array((np.ones(len(a), np.int8), (group[a], group[b])), shape=(size, size)), directed=False)[1][group]
 
 
 def _candidates(no: np.ndarray, bands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

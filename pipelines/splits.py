@@ -26,7 +26,7 @@ create or replace temp table split_said as
 select prompt_no, min(prompt_no) over (partition by said) as no, said
 from (select prompt_no, regexp_replace(prompt, '[0-9]+', '0', 'g') as said from split_prompt)"""
 """Every number is the same word: prompts that differ in a number only are one prompt, `no`."""
-LIKENESS = "select no, word_hashes(text_words(said)) as word from split_said where no = prompt_no"
+WORDS = "create or replace temp table split_word as select no, word_hashes(text_words(said)) as word from split_said where no = prompt_no"
 EDGES = """
 with call as (
     select inference_id, row_number() over (order by inference_id) - 1 as call_no, source || ' ' || session_id as session, source || ' ' || trace_id as trace, prompt_key
@@ -44,19 +44,21 @@ def group(con: Any) -> None:
     """Make the temporary table `routing_group` (inference_id, group_key) out of datasets.routing_log; deterministic."""
     con.execute(PROMPTS)
     con.execute(PROMPTS_SAID)
+    con.execute(WORDS)
     con.execute(f"create or replace temp table split_edge as {EDGES}")
     ties = con.execute("select call_no, tie_no from split_edge").fetchnumpy()
-    a, b = near_pairs(con, LIKENESS, LIKE)
     same = con.execute("select no, prompt_no from split_said where no < prompt_no order by prompt_no").fetchnumpy()
-    a, b = np.concatenate([a, same["no"]]), np.concatenate([b, same["prompt_no"]])
     tie_of = con.execute(
         "select tie_no from split_prompt join (select distinct prompt_key, tie_no from split_edge where prompt_key is not null) using (prompt_key) order by prompt_no"
     ).fetchnumpy()["tie_no"]
     [(calls,)] = con.execute("select count(*) from datasets.routing_log").fetchall()
     size = calls + int(ties["tie_no"].max(initial=-1)) + 1
-    start = np.concatenate([ties["call_no"], calls + tie_of[a]]).astype(np.int64)
-    end = np.concatenate([calls + ties["tie_no"], calls + tie_of[b]]).astype(np.int64)
-    _, component = connected_components(coo_array((np.ones(len(start), dtype=np.int8), (start, end)), shape=(size, size)), directed=False)
+    start = np.concatenate([ties["call_no"], calls + tie_of[same["no"]]]).astype(np.int64)
+    end = np.concatenate([calls + ties["tie_no"], calls + tie_of[same["prompt_no"]]]).astype(np.int64)
+    component = _components(size, start, end)
+    # Only prompts that nothing else ties together need to be compared.
+    a, b = near_pairs(con, "select no, word from split_word", LIKE, component[calls + tie_of.astype(np.int64)])
+    component = _components(size, np.concatenate([start, calls + tie_of[a]]), np.concatenate([end, calls + tie_of[b]]))
     con.register("split_component", pa.table({"call_no": np.arange(calls), "component": component[:calls]}))
     con.execute(
         """create or replace temp table routing_group as
@@ -65,3 +67,7 @@ def group(con: Any) -> None:
         join split_component using (call_no)"""
     )
     con.unregister("split_component")
+
+
+def _components(size: int, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    return connected_components(coo_array((np.ones(len(start), dtype=np.int8), (start, end)), shape=(size, size)), directed=False)[1]
