@@ -146,7 +146,7 @@ def _published(settings: Settings, con: Any, recipe: Recipe, folder: Path) -> Bu
     counts = dict(con.execute("select split, count(*) from living join parted using (example_no) group by split").fetchall())
     counts = {split: counts.get(split, 0) for split in ("train", "validation", "test")}
     if not sum(counts.values()):
-        told = "; ".join(f"{s['stage']}: {s['kept_count']} of {s['before_count']} {s['unit']} {s['reasons']}" for s in made.funnel)
+        told = "; ".join(f"{s['stage']}: {s['kept_count']} of {s['before_count']} {s['unit']} {s['reasons']}" for s in made.funnel if s["before_count"])
         raise NothingLeft(f"recipe {recipe.recipe}: no example is left. {told}. Mend the recipe, or schemas/reference/training_consent.csv and provider_terms.csv (setting `reference`)")
     rows = [c for c in promised.columns if c.name != "dataset_version"]
     typed = ", ".join(f"cast({quoted(c.name)} as {c.type}) as {quoted(c.name)}" for c in rows)
