@@ -145,7 +145,7 @@ def topics(said: list[str], thread: np.ndarray) -> tuple[np.ndarray, dict[str, s
     start = cuts[count]
     count = int(start.max()) + 1
     means = KMeans(count, init=np.stack([place[start == n].mean(axis=0) for n in range(count)]), n_init=1, random_state=0).fit(place)
-    words = learnt[:, : len(features.words_.vocabulary_)].tocsr()
+    words = learnt[:, slice(*features.columns_["words"])].tocsr()
     # Clusters whose most telling word is the same are one.
     telling = _telling(words, means.labels_, thread[drawn], features.words_.get_feature_names_out(), count)
     heads = sorted({told[:1] for told in telling})

@@ -54,6 +54,16 @@ def test_the_same_again_and_outcomes_do_not_move_clusters(con, made: World) -> N
     assert again.execute("select * from confusion_member order by all").fetchall() == member
 
 
+def test_a_cluster_is_named_by_a_word_of_its_topic_and_keeps_its_id_with_more_prompts(made: World) -> None:
+    said, thread, topic = made.calls["prompt"].tolist(), made.calls["session"].to_numpy(), made.calls["topic"].to_numpy()
+    fewer, more = topics(said[:2_700], thread[:2_700]), topics(said, thread)
+    assert np.mean(fewer[0] == more[0][:2_700]) > 0.9
+    for cluster, label in more[1].items():
+        word = label.split(" · ")[0]
+        of = topic[[word in text.split() for text in said]]
+        assert np.mean(of == np.bincount(topic[more[0] == cluster]).argmax()) > 0.9
+
+
 def test_labels_hold_no_personal_data_and_no_word_of_one_thread() -> None:
     draw = np.random.default_rng(0)
     said = [f"refund parcel order {n} {draw.choice(['late', 'broken', 'lost'])} {'zanzibar' if n < 40 else 'other'}" for n in range(100)]
