@@ -71,7 +71,7 @@ offer as (
         + coalesce(used.cache_write, 0) * coalesce(sheet.cache_write, sheet.input_uncached) + coalesce(used.output, 0) * sheet.output as would_cost_usd
     from used join sheet using (model_name)
 )
-select model_name as model, provider_name as provider, list_cost_usd as list_usd, at_provider, at_tier, would_cost_usd
+select model_name as model, nullif(provider_name, '') as provider, list_cost_usd as list_usd, at_provider, at_tier, would_cost_usd
 from (
     select *, row_number() over (partition by model_name, provider_name, at_tier = 'standard' order by would_cost_usd, at_provider) as place
     from (
