@@ -36,7 +36,7 @@ from sklearn.preprocessing import normalize
 from pipelines.learn.features import PromptFeatures
 from pipelines.settings import ROOT
 
-MOST_CALLS = 50_000
+MOST_CALLS = 20_000
 """Of a busier month the calls of a hash's share of the threads are looked at: a month takes seconds, however many calls it has."""
 FIT_PROMPTS = 3_000
 """Distinct prompts that clusters are learnt from: Ward's method takes the square of it."""
