@@ -1,9 +1,9 @@
 """
 ### Routing: from the routing log to a policy in force
 
-**Reads** `datasets.routing_log` and `datasets.routing_split`; runs when `marts` has filled them anew.
+**Reads** `datasets.routing_log`; runs when `marts` has filled it anew.
 
-**Fills** `datasets.policy`, `datasets.policy_evaluation` and `datasets.policy_metric`, and a folder of each version in `<home>/policies/`: the policy as JSON, a LiteLLM
+**Fills** `datasets.routing_split`, which compares every prompt with all others, and then `datasets.policy`, `datasets.policy_evaluation` and `datasets.policy_metric`, and a folder of each version in `<home>/policies/`: the policy as JSON, a LiteLLM
 configuration, the router, a card, a plot. `champion.json` there is the policy in force. A policy takes its place only if the lower bound
 of what it gains on calls held back is above zero; everything else is kept as a challenger, or refused with the reason.
 
@@ -27,11 +27,17 @@ with DAG(
     dag_id="routing",
     description="Train a routing policy, judge it, and publish it if it is better",
     doc_md=__doc__,
-    schedule=after("datasets.routing_split"),
+    schedule=after("datasets.routing_log"),
     max_active_runs=1,
     default_args=TASK_DEFAULTS,
     tags=["learn"],
 ):
+
+    @task(pool=BUILD_POOL, outlets=[table("datasets.routing_split")])
+    def split() -> None:
+        from pipelines.build import build_table
+
+        log.info("%s", build_table(Settings.load(), "datasets.routing_split"))
 
     @task(pool=BUILD_POOL, outlets=FILLED)
     def train() -> None:
@@ -41,4 +47,4 @@ with DAG(
             judged = train(Settings.load())
             log.info("%s; see %s/card.md", judged, judged.folder)
 
-    train()
+    split() >> train()

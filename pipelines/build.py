@@ -12,18 +12,23 @@ import re
 import shutil
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
 
 from pipelines import gate
-from pipelines.contracts import Contract, contract, tables
+from pipelines.contracts import Contract, Partition, contract, quoted, tables
 from pipelines.day_by_day import is_worth_it, write_each_day
-from pipelines.engine import REFERENCE_VIEWS, connect, write
+from pipelines.engine import MART_MACROS, REFERENCE_VIEWS, connect, define_references, parquet_list, write
 from pipelines.errors import FlywheelError, NotConfigured, RetryLater, StopTheLine
 from pipelines.follow import Announced, announcement, follow_all, recover, results, settle
-from pipelines.lake import Lake, Snapshot, storage
+from pipelines.lake import FileEntry, Lake, Snapshot, storage
 from pipelines.settings import ROOT, Settings
 from pipelines.stage import Report, silent, write_days
 
@@ -31,6 +36,7 @@ log = logging.getLogger(__name__)
 
 BUILT = "flywheel.built."
 """Table properties `flywheel.built.<day>` hold the fingerprint of what a day was built from."""
+D = TypeVar("D", bound=date | None)
 CHUNK_ROWS = 12_000_000
 """Days are built together up to this many input rows: many small days share the cost of one query."""
 
@@ -56,15 +62,20 @@ def mart_order() -> list[str]:
     return list(TopologicalSorter(graph).static_order())
 
 
+def routine() -> list[str]:
+    """Those that are built whenever something is new."""
+    return [name for name in mart_order() if not contract(name).on_demand]
+
+
 def stages() -> dict[str, list[str]]:
-    """What is built, by schema and in order: marts first, then the datasets and exports that read them."""
-    order = mart_order()
+    """What is built whenever something is new, by schema and in order: marts first, then the datasets and exports that read them."""
+    order = routine()
     return {schema: [name for name in order if name.startswith(f"{schema}.")] for schema in ("marts", "datasets", "exports")}
 
 
 def build_all(settings: Settings, report: Report = silent) -> list[BuildReport]:
-    """Build whatever is stale."""
-    return build_tables(settings, mart_order(), None, report)
+    """Build whatever is stale of what is built whenever something is new."""
+    return build_tables(settings, routine(), None, report)
 
 
 @storage("build")
@@ -125,9 +136,9 @@ def _build(settings: Settings, lake: Lake, table: str, days: Iterable[date] | No
         done.rows = _build_whole(settings, lake, promised, days is not None, due)
     else:
         prints = fingerprints(settings, lake, promised)
-        todo = _stale(lake, table, prints) if days is None else sorted(set(days))
+        todo = _stale(lake, promised, prints) if days is None else sorted({promised.partition.start(day) for day in days})
         sizes = {d: n for d, (_, n) in _input_files(lake, promised).items()}
-        for run in _runs(todo, sizes):
+        for run in _runs(promised.partition, todo, sizes):
             report(f"{table}: {run[0]} … {run[-1]}", None)
             done.rows += _build_days(settings, lake, promised, run, prints, report, due)
         done.days = todo
@@ -140,12 +151,12 @@ def stale_days(settings: Settings, table: str) -> list[date]:
     """Days of a mart whose inputs are others than when it was last built."""
     lake, promised = Lake(settings), contract(table)
     prints = fingerprints(settings, lake, promised)
-    return _stale(lake, table, prints)
+    return _stale(lake, promised, prints)
 
 
-def _stale(lake: Lake, table: str, prints: dict[date, str]) -> list[date]:
-    built = {date.fromisoformat(k.removeprefix(BUILT)): v for k, v in lake.table(table).properties.items() if k.startswith(BUILT)}
-    return sorted(d for d in prints.keys() | built.keys() if prints.get(d, "nothing") != built.get(d))
+def _stale(lake: Lake, promised: Contract, prints: dict[date, str]) -> list[date]:
+    built = {date.fromisoformat(k.removeprefix(BUILT)): v for k, v in lake.table(promised.table).properties.items() if k.startswith(BUILT)}
+    return sorted(d for d in prints.keys() | built.keys() if prints.get(d, "nothing") != built.get(d) and d == promised.partition.start(d))
 
 
 def fingerprints(settings: Settings, lake: Lake, promised: Contract) -> dict[date, str]:
@@ -172,19 +183,24 @@ def _input_files(lake: Lake, promised: Contract) -> dict[date, tuple[list[str], 
 
 
 def _seen_from(promised: Contract, day: date) -> list[date]:
-    """The days of a table that look at `day` of what it reads."""
-    return [day + timedelta(days=n) for n in range(-promised.reach.ahead_days, promised.reach.back_days + 1)]
+    """The days of a table that look at `day` of what it reads; of weeks and months the first."""
+    return sorted({promised.partition.start(day + timedelta(days=n)) for n in range(-promised.reach.ahead_days, promised.reach.back_days + 1)})
 
 
 def _code(settings: Settings, promised: Contract) -> str:
     """A hash of all that says how a table is computed: the select, what prepares it, the reference files it reads."""
     parts = [path.read_bytes() for path in promised.code_paths]
-    text = b"\n".join(parts).decode()
-    named = set(re.findall(r"\breference\.([a-z_]+)", text)) | {name for view, name in REFERENCE_VIEWS.items() if re.search(rf"\b{view}\b", text)}
+    named = _references(promised)
     files = [path for name, path in settings.reference_files().items() if name in named]
     if settings.signal_rules and "signal" in named:
         files.append(settings.signal_rules)
     return hashlib.sha256(b"\n".join([*parts, *(path.read_bytes() for path in files)])).hexdigest()
+
+
+def _references(promised: Contract) -> set[str]:
+    """The reference files that a table is computed with."""
+    text = "\n".join(path.read_text() for path in promised.code_paths)
+    return set(re.findall(r"\breference\.([a-z_]+)", text)) | {name for view, name in REFERENCE_VIEWS.items() if re.search(rf"\b{view}\b", text)}
 
 
 def _prices_by_day(settings: Settings, lake: Lake, days: list[date]) -> dict[date, str]:
@@ -215,13 +231,13 @@ def _prices_by_day(settings: Settings, lake: Lake, days: list[date]) -> dict[dat
         ).fetchall())
 
 
-def _runs(days: list[date], sizes: dict[date, int]) -> Iterable[list[date]]:
-    """Neighbouring days together, up to CHUNK_ROWS input rows."""
+def _runs(partition: Partition, days: list[date], sizes: dict[date, int]) -> Iterable[list[date]]:
+    """Neighbouring days (weeks, months) together, up to CHUNK_ROWS input rows."""
     run: list[date] = []
     rows = 0
     for day in days:
         size = sizes.get(day, 0)
-        if run and (day - run[-1] != timedelta(days=1) or rows + size > CHUNK_ROWS):
+        if run and (day != partition.end(run[-1]) or rows + size > CHUNK_ROWS):
             yield run
             run, rows = [], 0
         run.append(day)
@@ -232,14 +248,19 @@ def _runs(days: list[date], sizes: dict[date, int]) -> Iterable[list[date]]:
 
 def _attach(lake: Lake, con, promised: Contract, days: list[date] | None) -> None:
     """Make what the select reads readable, and what it needs prepared."""
-    if days is not None:
-        reach = promised.reach
-        days = [days[0] + timedelta(days=n) for n in range(-reach.back_days, (days[-1] - days[0]).days + 1 + reach.ahead_days)]
+    define_references(con, lake.settings, _references(promised))
+    bounds = () if days is None else (days[0], promised.partition.end(days[-1]))
+    seen = None
+    if bounds:
+        first, after = bounds[0] - timedelta(promised.reach.back_days), bounds[1] + timedelta(promised.reach.ahead_days)
+        seen = [first + timedelta(n) for n in range((after - first).days)]
     for name in promised.reads:
         partition = contract(name).partition
-        lake.attach(con, name, days if partition and partition.transform == "day" else None)
+        lake.attach(con, name, seen if partition and partition.transform == "day" else None)
     if prepare := promised.prepare():
-        prepare(con)
+        # Matrices are small here: where tasks run side by side, threads of algebra that wait for each other cost several times what they bring.
+        with threadpool_limits(1, user_api="blas"):
+            prepare(con, *bounds)
 
 
 def _build_days(
@@ -251,14 +272,14 @@ def _build_days(
 
     def attempt(seen: Snapshot) -> None:
         nonlocal rows
-        with connect(settings) as con:
+        with connect(settings, only=MART_MACROS) as con:
             _attach(lake, con, promised, days)
             sql = _select(promised)
-            bound = {"from_day": days[0], "to_day": days[-1] + timedelta(days=1)}
+            bound = {"from_day": days[0], "to_day": promised.partition.end(days[-1])}
             column = promised.partition.column
             if promised.day_by_day and is_worth_it(sum(rows for day, (_, rows) in _input_files(lake, promised).items() if day in set(days)), len(days)):
                 staged = write_each_day(
-                    con, sql, promised.typed(), days, scratch / uuid.uuid4().hex,
+                    con, sql, promised.casts(), days, scratch / uuid.uuid4().hex,
                     run=lambda own, q, bounds: _run(own, promised, q, bounds), report=report, doing=f"building {promised.table}",
                 )
             else:
@@ -266,12 +287,13 @@ def _build_days(
                     con, f"select {', '.join(promised.typed())} from ({sql})", f"cast({column} as date)", days, scratch / uuid.uuid4().hex,
                     run=lambda q: _run(con, promised, q, bound), report=report, doing=f"building {promised.table}",
                 )
+            same = _as_before(con, promised, staged, {d: seen.of([d]) for d in days})
         name, paths = uuid.uuid4().hex, [str(p) for p, _ in staged]
         audit = gate.audit(settings, promised, paths, batch=f"{days[0]} to {days[-1]}") if paths else None
         steps = [results(lake, audit, scratch)] if audit else []
-        add = [lake.upload(p, promised.table, d) for p, d in staged]
+        add = [lake.upload(p, promised.table, d) for p, d in staged if d not in same]
         marks = {f"{BUILT}{d}": prints.get(d, "nothing") for d in days}
-        lake.commit(seen, add, seen.of(days), properties={**marks, **announcement(name, steps)})
+        lake.commit(seen, add, seen.of(set(days) - same), properties={**marks, **announcement(name, steps)})
         due.append(Announced(promised.table, name, steps))
         rows = audit.rows if audit else 0
 
@@ -284,7 +306,7 @@ def _build_days(
 
 def _build_whole(settings: Settings, lake: Lake, promised: Contract, force: bool, due: list[Announced]) -> int:
     basis = hashlib.sha256("\n".join(
-        [_code(settings, promised), *(f"{n} {lake.snapshot(n).id if lake.exists(n) else None}" for n in promised.reads)]).encode()).hexdigest()[:16]
+        [_code(settings, promised), *(f"{n} {[e.path for e in lake.snapshot(n).files] if lake.exists(n) else None}" for n in promised.reads)]).encode()).hexdigest()[:16]
     scratch = settings.scratch / uuid.uuid4().hex
     scratch.mkdir(parents=True)
     rows = 0
@@ -294,17 +316,18 @@ def _build_whole(settings: Settings, lake: Lake, promised: Contract, force: bool
         if seen.table.properties.get("flywheel.basis") == basis and not force:
             rows = sum(e.rows for e in seen.files)
             return
-        with connect(settings) as con:
+        with connect(settings, only=MART_MACROS) as con:
             _attach(lake, con, promised, None)
             path = scratch / f"{uuid.uuid4().hex}.parquet"
             try:
                 write(con, path, f"select {', '.join(promised.typed())} from ({_select(promised)})")
             except Exception as error:
                 raise StopTheLine(f"{promised.sql_path.relative_to(ROOT)} does not run: {error}") from error
+            same = _as_before(con, promised, [(path, None)], {None: seen.files})
         audit = gate.audit(settings, promised, [str(path)], batch="whole")
         name, steps = uuid.uuid4().hex, [results(lake, audit, scratch)]
-        add = [lake.upload(path, promised.table)]
-        lake.commit(seen, add, seen.files, properties={"flywheel.basis": basis, **announcement(name, steps)})
+        add = [] if same else [lake.upload(path, promised.table)]
+        lake.commit(seen, add, [] if same else seen.files, properties={"flywheel.basis": basis, **announcement(name, steps)})
         due.append(Announced(promised.table, name, steps))
         rows = audit.rows
 
@@ -313,6 +336,31 @@ def _build_whole(settings: Settings, lake: Lake, promised: Contract, force: bool
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return rows
+
+
+def _as_before(con, promised: Contract, staged: list[tuple[Path, D]], there: dict[D, list[FileEntry]]) -> set[D]:
+    """The days (or None, of a table without) whose staged rows are those that are there, in whatever order.
+
+    Their files stay: what reads them has nothing new to read, so that a change goes no further than it matters.
+    """
+    import duckdb
+
+    day_of = {str(path): day for path, day in staged if there[day]} | {entry.path: day for day, entries in there.items() for entry in entries}
+    found = []
+    for paths in ([str(path) for path, day in staged if there[day]], [entry.path for entries in there.values() for entry in entries]):
+        if not paths:
+            return set()
+        rows = f"select file, count(*), sum(hash({', '.join(map(quoted, promised.names))})) from {parquet_list(paths, filename='file')} group by file"
+        try:
+            counted = con.execute(rows).fetchall()
+        except duckdb.BinderException:  # what is there lacks a column
+            return set()
+        local, total = {path.removeprefix("file://"): path for path in paths}, defaultdict(lambda: (0, 0))
+        for file, count, sum_ in counted:
+            day = day_of[local[file]]
+            total[day] = (total[day][0] + count, total[day][1] + sum_)
+        found.append(total)
+    return {day for day, rows in found[0].items() if found[1].get(day) == rows}
 
 
 def _select(promised: Contract) -> str:

@@ -140,13 +140,13 @@ def capabilities(
 
 
 @app.command()
-def build(tables: Annotated[list[str] | None, typer.Argument(help="marts.call_cost and the like; default: all that are stale")] = None) -> None:
+def build(tables: Annotated[list[str] | None, typer.Argument(help="marts.call_cost and the like; default: all that are stale, but for those that training and exports build when they need them")] = None) -> None:
     """Build marts and datasets: only the days whose calls or prices have changed."""
-    from pipelines.build import build_tables, mart_order
+    from pipelines.build import build_tables, routine
 
     with _Shown() as shown:
         build_tables(
-            Settings.load(), tables or mart_order(), None, shown, lambda built: console.print(str(built), highlight=False, soft_wrap=True)
+            Settings.load(), tables or routine(), None, shown, lambda built: console.print(str(built), highlight=False, soft_wrap=True)
         )
 
 
@@ -329,10 +329,13 @@ app.add_typer(routing, name="routing")
 @routing.command("train")
 def routing_train() -> None:
     """Train a policy on the routing log and publish it if it is proven to be better than the one in force."""
+    from pipelines.build import build_table
     from pipelines.learn.promotion import train
 
+    settings = Settings.load()
     with _Shown() as shown:
-        judged = train(Settings.load(), shown)
+        build_table(settings, "datasets.routing_split", report=shown)
+        judged = train(settings, shown)
     console.print(str(judged), highlight=False, soft_wrap=True)
     console.print(f"{judged.folder}/card.md", highlight=False, soft_wrap=True)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import date, timedelta
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -49,10 +50,20 @@ class Promise(_Strict):
 class Partition(_Strict):
     column: str
     transform: Literal["day", "identity"]
+    period: Literal["day", "week", "month"] = "day"
+    """What a day of it stands for: in a table of weeks (from Monday) or months, rows have the first day of theirs."""
+
+    def start(self, day: date) -> date:
+        """The first day of the period that a day lies in."""
+        return day - timedelta(days={"day": 0, "week": day.weekday(), "month": day.day - 1}[self.period])
+
+    def end(self, start: date) -> date:
+        """The first day after a period."""
+        return self.start(start + timedelta(days={"day": 1, "week": 7, "month": 31}[self.period]))
 
 
 class Reach(_Strict):
-    """How many days around its own a day of a table looks at: later feedback, an earlier turn of the session."""
+    """How many days around its own a day of a table (or a week, a month) looks at: later feedback, an earlier turn of the session."""
 
     back_days: int = Field(default=0, ge=0)
     ahead_days: int = Field(default=0, ge=0)
@@ -70,9 +81,12 @@ class Contract(_Strict):
     reads: tuple[str, ...] = ()
     reach: Reach = Reach()
     prepared_by: str | None = Field(default=None, pattern=r"^pipelines(\.[a-z][a-z0-9_]*)+:[a-z][a-z0-9_]*$")
-    """A function of a connection that makes temporary tables for the select: what SQL alone cannot compute."""
+    """A function that makes temporary tables for the select: what SQL alone cannot compute. It is given a connection, and of a table with
+    days the first of those that are built and the one after the last."""
     day_by_day: bool = False
     """A table of a row or more a call: large days are built one at a time, with what its select marks as materialized worked out once for all."""
+    on_demand: bool = False
+    """Built only when it is asked for by name or by what reads it: anything new anywhere changes all of it."""
     promises: tuple[Promise, ...] = ()
 
     @property
@@ -89,7 +103,7 @@ class Contract(_Strict):
         """Whether `build` fills it, from a select in warehouse/."""
         return not self.table.startswith("core.") and self.sql_path.is_file()
 
-    def prepare(self) -> Callable[[Any], None] | None:
+    def prepare(self) -> Callable[..., None] | None:
         """The function named by `prepared_by`."""
         if self.prepared_by is None:
             return None
@@ -102,6 +116,10 @@ class Contract(_Strict):
         if self.prepared_by is None:
             return [self.sql_path]
         return [self.sql_path, Path(find_spec(self.prepared_by.split(":")[0]).origin)]
+
+    def casts(self) -> dict[str, str]:
+        """By column: the select-list item that gives it its declared type."""
+        return dict(zip(self.names, self.typed(), strict=True))
 
     def typed(self, available: list[str] | None = None) -> list[str]:
         """Select-list items that give every column its declared type; one not in `available` is null."""

@@ -31,7 +31,7 @@ def dictionary() -> str:
 def _table(promised: Contract) -> list[str]:
     told = [f"### {promised.table}", "", promised.sentence, "", f"One row for each {', '.join(f'`{n}`' for n in promised.grain)}."]
     if promised.partition:
-        told.append(f"Partitioned by {promised.partition.transform} of `{promised.partition.column}`." if promised.partition.transform == "day"
+        told.append(f"Partitioned by {promised.partition.period} of `{promised.partition.column}`." if promised.partition.transform == "day"
                     else f"Partitioned by `{promised.partition.column}`.")
     if promised.reads:
         told.append(f"Made from {', '.join(_link(n) for n in promised.reads)}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 REFERENCE_VIEWS = {"provider": "provider", "model_alias": "model_alias", "signal_rule": "signal"}
 """Typed views over reference files, and the file behind each."""
-MACROS = ("staging/macros.sql", "staging/usage.sql", "core/macros.sql")
+MART_MACROS = ("core/macros.sql",)
+"""What selects over core tables, and promises, may call; the others read what was logged."""
+MACROS = ("staging/macros.sql", "staging/usage.sql", *MART_MACROS)
 
 
 @contextmanager
@@ -46,8 +48,6 @@ def connect(settings: Settings, only: Iterable[str] | None = None) -> Iterator[d
             yield con
             return
         define_references(con, settings)
-        ranks = ", ".join(f"({literal(feed)}, {rank})" for rank, feed in enumerate([*settings.feed_precedence, ""]))
-        con.execute(f"create view feed_precedence as select * from (values {ranks}) as t (feed, precedence)")
         yield con
     finally:
         con.close()
@@ -70,14 +70,22 @@ def views(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
         yield con
 
 
-def define_references(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
-    """`reference.<name>` for every reference file, and the typed views `provider`, `model_alias` and `signal_rule` over some of them."""
+def define_references(con: duckdb.DuckDBPyConnection, settings: Settings, names: Container[str] | None = None) -> None:
+    """`reference.<name>` for the named reference files (default: all), the typed views over them, and the view `feed_precedence`."""
     con.execute("create schema reference")
+    typed = {
+        "provider": "select * from reference.provider",
+        "model_alias": "select alias, cast(valid_from as date) as valid_from, model_name from reference.model_alias",
+        "signal_rule": signal_rules(settings),
+    }
     for name, path in settings.reference_files().items():
-        con.execute(reference_sql(name, path))
-    con.execute("create view provider as select * from reference.provider")
-    con.execute("create view model_alias as select alias, cast(valid_from as date) as valid_from, model_name from reference.model_alias")
-    con.execute(f"create view signal_rule as {signal_rules(settings)}")
+        if names is None or name in names:
+            con.execute(reference_sql(name, path))
+    for view, name in REFERENCE_VIEWS.items():
+        if names is None or name in names:
+            con.execute(f"create view {view} as {typed[view]}")
+    ranks = ", ".join(f"({literal(feed)}, {rank})" for rank, feed in enumerate([*settings.feed_precedence, ""]))
+    con.execute(f"create view feed_precedence as select * from (values {ranks}) as t (feed, precedence)")
 
 
 def reference_sql(name: str, path: Path) -> str:

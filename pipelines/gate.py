@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import duckdb
 
 from pipelines.contracts import Contract, Promise, contract, literal, quoted, tables
-from pipelines.engine import connect, parquet_list, view_sql
+from pipelines.engine import MART_MACROS, connect, parquet_list, view_sql
 from pipelines.errors import FlywheelError, PromiseBroken, RetryLater, StopTheLine
 from pipelines.settings import Settings
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 RESULTS = "core.gate_result"
 ROWS_AS_STAGED = "rows_as_staged"
-PROMISE_MACROS = ("core/macros.sql",)
-"""What the SQL of a promise may call."""
 EXAMPLES = 5
 """Failing keys that a refusal names for each broken promise."""
 KEY_CHARACTERS = 200
@@ -162,7 +160,7 @@ def audit(settings: Settings, promised: Contract, paths: list[str], *, batch: st
     from pipelines import expectations
 
     listed = promises(promised, expected_rows)
-    with connect(settings, only=PROMISE_MACROS) as con:
+    with connect(settings, only=MART_MACROS) as con:
         _check_columns(con, promised, paths, batch)
         con.execute(view_sql("batch", [(c.name, c.type) for c in promised.columns], paths, alike=True))
         rows = con.execute("select count(*) from batch").fetchone()[0]

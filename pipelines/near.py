@@ -98,17 +98,34 @@ def near_pairs(con: Any, texts: str, similarity: float, group: np.ndarray | None
         bands.append(banded(run, borders)[said])
     if not numbers:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    a, b = _candidates(np.concatenate(numbers), np.concatenate(bands))
-    found = [(a[:0], b[:0])]
-    while len(a):
-        if group is not None:
-            apart = group[a] != group[b]
+    no, band = np.concatenate(numbers), np.concatenate(bands)
+    order = np.argsort(no, kind="stable")
+    no, band = no[order], band[order]
+    found = [(no[:0], no[:0])]
+    if group is None:
+        a, b = _candidates(no, band)
+        for n in range(0, len(a), PAIRS):
+            found.append(_verified(con, texts, a[n : n + PAIRS], b[n : n + PAIRS], similarity))
+        return np.concatenate([x for x, _ in found]), np.concatenate([y for _, y in found])
+    # Band by band: what one has brought into one group is no candidate of the next.
+    unlike = np.empty(0, np.int64)
+    for n in range(BANDS):
+        a, b = _sharing(no, band[:, n], group)
+        while len(a):
+            apart = (group[a] != group[b]) & ~np.isin(_pair(a, b), unlike)
             a, b = a[apart], b[apart]
-        found.append(_verified(con, texts, a[:PAIRS], b[:PAIRS], similarity) if len(a) else (a, b))
-        a, b = a[PAIRS:], b[PAIRS:]
-        if group is not None:
+            if not len(a):
+                break
+            found.append(_verified(con, texts, a[:PAIRS], b[:PAIRS], similarity))
+            unlike = np.union1d(unlike, np.setdiff1d(_pair(a[:PAIRS], b[:PAIRS]), _pair(*found[-1])))
+            a, b = a[PAIRS:], b[PAIRS:]
             group = _joined(group, *found[-1])
     return np.concatenate([x for x, _ in found]), np.concatenate([y for _, y in found])
+
+
+def _pair(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """One number for a pair of numbers below 2^31."""
+    return a * np.int64(2**31) + b
 
 
 def _joined(group: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -118,29 +135,35 @@ def _joined(group: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _candidates(no: np.ndarray, bands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs that share a band, in order."""
-    order = np.argsort(no, kind="stable")
-    no, bands = no[order], bands[order]
-    found = [np.empty((2, 0), np.int64)]
-    for n in range(bands.shape[1]):
-        place = np.argsort(bands[:, n], kind="stable")
-        key = bands[place, n]
-        first = np.flatnonzero(np.r_[True, key[1:] != key[:-1]])
-        size = np.diff(np.r_[first, len(key)])
-        shared = np.repeat(size > 1, size)
-        # Nearly all bands are of one text: only the others are looked at further.
-        place, first, size = place[shared], first[size > 1], size[size > 1]
-        rank = np.arange(len(place)) - np.repeat(np.cumsum(size) - size, size)
-        size = np.repeat(size, size)
-        for step in range(1, min(CROWD, int(size.max(initial=1)))):
-            later = np.flatnonzero((rank >= step) & ((size <= CROWD) | (step == 1)))
-            found.append(np.stack([no[place[later - step]], no[place[later]]]))
-        crowd = np.flatnonzero((size > CROWD) & (rank > 1))
-        found.append(np.stack([no[place[crowd - rank[crowd]]], no[place[crowd]]]))
-    pairs = np.concatenate(found, axis=1)
+    """Pairs that share a band, in order, each once; `no` ascends."""
+    pairs = np.concatenate([np.stack(_sharing(no, bands[:, n])) for n in range(bands.shape[1])], axis=1)
     pairs = pairs[:, np.lexsort((pairs[1], pairs[0]))]
     new = np.r_[True, (pairs[:, 1:] != pairs[:, :-1]).any(axis=0)] if pairs.shape[1] else np.empty(0, bool)
     return pairs[0][new], pairs[1][new]
+
+
+def _sharing(no: np.ndarray, band: np.ndarray, group: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of equal bands, neighbours first: those alone would bring most of what is alike into one group. None where all is of one group."""
+    place = np.argsort(band, kind="stable")
+    key = band[place]
+    first = np.flatnonzero(np.r_[True, key[1:] != key[:-1]])
+    size = np.diff(np.r_[first, len(key)])
+    worth = size > 1
+    if group is not None:
+        of = group[no[place]]
+        worth &= np.minimum.reduceat(of, first) != np.maximum.reduceat(of, first)
+    # Nearly all bands are of one text: only the others are looked at further.
+    place, size = place[np.repeat(worth, size)], size[worth]
+    rank = np.arange(len(place)) - np.repeat(np.cumsum(size) - size, size)
+    size = np.repeat(size, size)
+    found = [(no[:0], no[:0])]
+    for step in range(1, min(CROWD, int(size.max(initial=1)))):
+        later = np.flatnonzero((rank >= step) & ((size <= CROWD) | (step == 1)))
+        found.append((no[place[later - step]], no[place[later]]))
+        if step == 1:
+            crowd = np.flatnonzero((size > CROWD) & (rank > 1))
+            found.append((no[place[crowd - rank[crowd]]], no[place[crowd]]))
+    return np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])
 
 
 def _verified(con: Any, texts: str, a: np.ndarray, b: np.ndarray, similarity: float) -> tuple[np.ndarray, np.ndarray]:

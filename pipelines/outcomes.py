@@ -50,7 +50,9 @@ CHANNEL = "signal_name, rater_kind, level, is_last_call"
 CELL = "concat(c.source, ':', coalesce(c.traffic_kind, ''))"
 """Where the same signals can come: agents do not press thumbs. Unlike cells would look like agreeing witnesses."""
 NEWEST = """least(cast($end_day as timestamp), (select max(seen_at) from (
-    select max(started_at) as seen_at from core.inference union all select max(given_at) from marts.outcome_signal)))"""
+    select max(started_at) as seen_at from core.inference where started_at >= $from_day and started_at < $end_day
+    union all select max(given_at) from marts.outcome_signal where started_at >= $from_day and started_at < $end_day)))"""
+"""Whatever else is there: a week comes out the same whether it is built alone or with others."""
 SIGNALS = f"""
 create or replace temp table fit_signal as
 with spoken as (
@@ -99,14 +101,16 @@ select rater_no, any_value(channel_no) as channel_no, any_value(kept_id) as rate
 from fit_signal group by rater_no order by rater_no"""
 
 
-def fit(con: Any) -> None:
+def fit(con: Any, from_day: date, to_day: date) -> None:
     """Make the temporary table `evaluator_fit` out of core.inference, marts.outcome_signal and signal_rule; weights are in nats.
 
     One row a week (its Monday), channel and rater with at least five signals, and one a channel with a null rater. Each week
     sees only its own calls, those of three weeks before, and signals up to two weeks after it, whatever else is there.
     """
     con.execute(f"create or replace temp table evaluator_fit ({', '.join(f'{name} {kind}' for name, kind in FITTED.items())})")
-    weeks = con.execute("select distinct cast(date_trunc('week', started_at) as date) from core.inference order by 1").fetchall()
+    weeks = con.execute(
+        "select distinct cast(date_trunc('week', started_at) as date) from core.inference where started_at >= $1 and started_at < $2 order by 1", [from_day, to_day]
+    ).fetchall()
     for (monday,) in weeks:
         if rows := _week(con, monday):
             con.register("fitted", pa.Table.from_pylist(rows))

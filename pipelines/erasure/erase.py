@@ -211,7 +211,7 @@ def _erase(settings: Settings, lake: Lake, subject: Identifier | None, done: Era
         if settings.retention:
             retain(settings)  # what was taken in anew may be older than its table keeps
         _strike_named(lake, scratch, known)
-        _rebuild(settings, lake, report)
+        rebuild(settings, lake, report)
         needles, done.not_searched = _needles(settings, known, found.texts)
         _datasets(settings, lake, needles, done, began, report)
         _models(lake, theirs, done)
@@ -473,7 +473,7 @@ def _strike_named(lake: Lake, scratch: Path, known: set[Identifier]) -> None:
                 drop_rows(lake, table, drop, {column: "text"})
 
 
-def _rebuild(settings: Settings, lake: Lake, report: Report) -> None:
+def rebuild(settings: Settings, lake: Lake, report: Report) -> None:
     """Build what has become stale, of the tables that are there."""
     from pipelines.build import build_tables, mart_order
 

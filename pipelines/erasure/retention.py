@@ -8,7 +8,8 @@
 
 Days count by the partition of a table (when a call was made, a signal given), in landing and quarantine by arrival. What arrives
 late and is older than its rule is taken in, as numbers may need it, and goes at the next run. The ledger goes on telling of files
-that are gone from landing: they are not landed again, and `marts.reconciliation` adds up.
+that are gone from landing: they are not landed again, and `marts.reconciliation` adds up. What was made of what was said, prompts in
+the routing log among it, is built anew without it, and old snapshots of it go.
 """
 
 from __future__ import annotations
@@ -21,17 +22,18 @@ from datetime import UTC, date, datetime, timedelta
 
 import fsspec
 
-from pipelines.contracts import contract, literal, quoted
+from pipelines.contracts import contract, literal, quoted, tables
 from pipelines.engine import connect, parquet_list, write
 from pipelines.errors import NotConfigured
 from pipelines.follow import announcement, follow, recover, replacement, settle
 from pipelines.lake import Lake, Snapshot, storage
 from pipelines.land import landed_day, landed_paths
 from pipelines.settings import Settings
+from pipelines.stage import silent
 
 log = logging.getLogger(__name__)
 
-LANDING, QUARANTINE = "landing", "core.quarantine"
+LANDING, QUARANTINE, SAID = "landing", "core.quarantine", "core.inference_content"
 COUNTED = ("core.inference", "core.feedback")
 """Tables whose rows the ledger counts."""
 
@@ -62,7 +64,7 @@ def rules(settings: Settings) -> dict[str, int]:
         if partition is None or partition.transform != "day":
             raise NotConfigured(f"retention of {name}: it has no day to go by; tables partitioned by day, datasets, core.quarantine and landing have")
     if "core.inference" in found:
-        found["core.inference_content"] = min(found["core.inference"], found.get("core.inference_content", found["core.inference"]))
+        found[SAID] = min(found["core.inference"], found.get(SAID, found["core.inference"]))
     return found
 
 
@@ -73,7 +75,7 @@ def _holds_versions(name: str) -> bool:
 @storage("retention")
 def retain(settings: Settings, today: date | None = None) -> Retained:
     """Carry the rules out. Doing it twice is doing it once; killed anywhere, the next run goes on."""
-    from pipelines.erasure.erase import expire_all
+    from pipelines.erasure.erase import expire_all, rebuild
 
     lake, done, today = Lake(settings), Retained(), today or datetime.now(UTC).date()
     found = rules(settings)
@@ -87,8 +89,12 @@ def retain(settings: Settings, today: date | None = None) -> Retained:
     for name, days in found.items():  # after what they are made of
         if name.startswith("datasets.") and _holds_versions(name) and lake.exists(name):
             done.withdrawn += _versions(settings, lake, name, today - timedelta(days=days))
-    for name in found:
-        if name != LANDING and lake.exists(name) and _has_outlived(lake, name, today - timedelta(days=found[name])):
+    made = []
+    if SAID in found and lake.exists(SAID):
+        rebuild(settings, lake, silent)
+        made = [name for name in tables() if contract(name).is_built and any(c.personal == "content" for c in contract(name).columns)]
+    for name in (*found, *made):
+        if name != LANDING and lake.exists(name) and _has_outlived(lake, name):
             done.deleted_files += expire_all(settings, lake, name)[1]
     if any(done.rows.values()) or done.withdrawn:
         lake.publish_views()
@@ -96,7 +102,7 @@ def retain(settings: Settings, today: date | None = None) -> Retained:
     return done
 
 
-def _has_outlived(lake: Lake, name: str, before: date) -> bool:
+def _has_outlived(lake: Lake, name: str) -> bool:
     """Whether an old snapshot still has what must be gone: derived from the snapshots, so that a crash forgets nothing."""
     table = lake.table(name)
     current = {e.path for e in lake.snapshot(name).files}

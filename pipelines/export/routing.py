@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.build import build_tables
 from pipelines.contracts import contract, literal, quoted
 from pipelines.engine import connect
 from pipelines.errors import NotConfigured, StopTheLine
@@ -117,8 +118,9 @@ def export_routing(settings: Settings, format: str, to: str) -> Export:
     if format not in FORMATS:
         raise NotConfigured(f"no routing format {format!r}; there are {', '.join(FORMATS)}")
     chosen, lake = FORMATS[format], Lake(settings)
-    if not lake.exists(chosen.source):
-        raise NotConfigured(f"there is no {chosen.source} yet; flywheel build makes it")
+    if not lake.exists("datasets.routing_log"):
+        raise NotConfigured("there is no datasets.routing_log yet; flywheel build makes it")
+    build_tables(settings, ["datasets.routing_split", *([chosen.source] if contract(chosen.source).on_demand else [])])
     scratch = settings.scratch / f"export-{uuid.uuid4().hex}"
     scratch.mkdir(parents=True)
     done = Export(format, to)

@@ -18,6 +18,7 @@ discovery rate (Benjamini and Hochberg 1995). Models are compared within a clust
 from __future__ import annotations
 
 import hashlib
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -65,12 +66,13 @@ with said as (
     select call.inference_id, call.started_at, cast(date_trunc('month', call.started_at) as date) as month_day,
         concat(call.source, ' ', coalesce('s ' || call.session_id, 't ' || call.trace_id, 'c ' || call.inference_id)) as thread,
         coalesce(cost.model_name, lower(call.request_model)) as model_name, cost.list_cost_usd,
-        1 - outcome.outcome_share as failure_share, outcome.evidence_weight, last_user_text(content.input_messages) as prompt
+        1 - outcome.outcome_share as failure_share, outcome.evidence_weight, asked.prompt
     from core.inference as call
-    join core.inference_content as content on content.inference_id = call.inference_id and content.started_at = call.started_at
+    join marts.prompt as asked on asked.inference_id = call.inference_id and asked.started_at = call.started_at
     left join marts.call_cost as cost on cost.inference_id = call.inference_id and cost.started_at = call.started_at
     left join marts.call_outcome as outcome on outcome.inference_id = call.inference_id and outcome.started_at = call.started_at
-    where coalesce(call.operation_name, 'chat') not in ('embeddings', 'embedding', 'rerank', 'moderation', 'image_generation', 'speech', 'transcription')
+    where call.started_at >= $from_day and call.started_at < $to_day
+        and coalesce(call.operation_name, 'chat') not in ('embeddings', 'embedding', 'rerank', 'moderation', 'image_generation', 'speech', 'transcription')
 ),
 counted as (
     select *, ('0x' || left(md5(thread), 8))::bigint / 4294967296 as thread_place, least(1, {MOST_CALLS} / count(*) over (partition by month_day)) as sampled_share
@@ -103,10 +105,10 @@ CELLS = {
 }  # fmt: skip
 
 
-def prepare(con: Any) -> None:
+def prepare(con: Any, from_day: date, to_day: date) -> None:
     """Make the temporary tables `confusion_call`, `confusion_member` (inference_id, cluster_id) and `confusion_cell` out of calls, texts, costs and outcomes."""
     con.execute((ROOT / "warehouse" / "finetune" / "personal.sql").read_text())
-    con.execute(CALLS)
+    con.execute(CALLS, {"from_day": from_day, "to_day": to_day})
     con.execute(PROMPTS)
     con.execute("create or replace temp table confusion_member (inference_id varchar, cluster_id varchar)")
     con.execute(f"create or replace temp table confusion_cell ({', '.join(f'{name} {kind}' for name, kind in CELLS.items())})")
@@ -243,8 +245,7 @@ def likely_failures(ratio: np.ndarray, thread: np.ndarray, cell: np.ndarray, siz
             break
     score = (ratio - 1) / (success[cell] * ratio + 1 - success[cell])
     information = np.bincount(cell, weights=score**2, minlength=size) + weight / (success * (1 - success))
-    by_thread = _by_thread(score, thread, cell, size)
-    spread = np.sqrt(np.asarray(by_thread.multiply(by_thread).sum(axis=0)).ravel() + weight / (success * (1 - success))) / information
+    spread = np.sqrt((_by_thread(score, thread, cell, size) ** 2).sum(axis=0) + weight / (success * (1 - success))) / information
     failure = np.clip(1 - success, 1e-9, 1 - 1e-9)
     centre, half = np.log(failure / (1 - failure)), 1.96 * spread / (failure * (1 - failure))
     return failure, expit(centre - half), expit(centre + half)
@@ -268,13 +269,13 @@ def more_failures(y: np.ndarray, thread: np.ndarray, cell: np.ndarray, size: int
     worth, share = [], []
     with np.errstate(divide="ignore", invalid="ignore"):
         for number, total in ((ones, said), (_rest(ones), _rest(said))):
-            size_of = np.asarray(number.sum(axis=0)).ravel()
-            here = np.asarray(total.sum(axis=0)).ravel() / size_of
-            squared = np.asarray(number.multiply(number).sum(axis=0)).ravel()
+            size_of = number.sum(axis=0)
+            here = total.sum(axis=0) / size_of
+            squared = (number**2).sum(axis=0)
             pooled = size_of * sure / (1 + alike * (squared / size_of - 1))
             # The cell's own variance, around its own mean: sums by thread of y - mean.
-            off = (np.asarray(total.multiply(total).sum(axis=0)).ravel() - 2 * here * np.asarray(total.multiply(number).sum(axis=0)).ravel() + here**2 * squared)
-            threads = np.asarray((number > 0).sum(axis=0)).ravel()
+            off = (total**2).sum(axis=0) - 2 * here * (total * number).sum(axis=0) + here**2 * squared
+            threads = (number > 0).sum(axis=0)
             own = here * (1 - here) * size_of**2 / (off * threads / np.maximum(threads - 1, 1))
             worth.append(np.fmin(pooled, own))
             share.append(here)
@@ -292,13 +293,15 @@ def _alike(e: np.ndarray, thread: np.ndarray) -> float:
     return float(max(0.0, ((np.bincount(thread, weights=e) ** 2).sum() - (e**2).sum()) / pairs / e.var())) if pairs else 0.0
 
 
-def _rest(table: sparse.csr_matrix) -> np.ndarray:
+def _rest(table: np.ndarray) -> np.ndarray:
     """By thread and cell: the sum over all other cells."""
-    return sparse.csr_matrix(np.asarray(table.sum(axis=1)) - table.toarray())
+    return table.sum(axis=1, keepdims=True) - table
 
 
-def _by_thread(value: np.ndarray, thread: np.ndarray, cell: np.ndarray, size: int) -> sparse.csr_matrix:
-    return sparse.coo_matrix((value, (thread, cell)), shape=(int(thread.max(initial=-1)) + 1, size)).tocsr()
+def _by_thread(value: np.ndarray, thread: np.ndarray, cell: np.ndarray, size: int) -> np.ndarray:
+    """(threads, cells): the sum of the values of each."""
+    threads = int(thread.max(initial=-1)) + 1
+    return np.bincount(thread * size + cell, weights=value, minlength=threads * size).reshape(threads, size)
 
 
 def _adjusted(chance: pd.Series) -> pd.Series:

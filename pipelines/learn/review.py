@@ -10,6 +10,8 @@ queue is ordered by that: the expected number of errors found by looking at a ca
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -35,14 +37,15 @@ WITNESSES = ("local_error_share", "others_error_share", "linear_error_share")
 MOST_KNOWN, MOST_OPEN = 3_000, 5_000
 """The newest of each."""
 KNOWN_CONFIDENCE, OPEN_CONFIDENCE = 0.5, 0.8
+KNOWN_DAYS = 60
+"""Known calls older than this tell little of today's models, and are not read."""
 WINDOW_DAYS = 10
 """A review counts like any signal: only if given within 14 days of the call. So older calls are not asked about."""
 
 CALLS = f"""
 create or replace temp table review_call as
-with newest as (select max(started_at) as newest_at from marts.call_outcome),
-looked_at as (
-    select distinct inference_id from marts.outcome_signal where rater_kind = 'user' and shape = 'judgement' and level = 'call'
+with looked_at as (
+    select distinct inference_id from marts.outcome_signal where started_at >= $known_from and rater_kind = 'user' and shape = 'judgement' and level = 'call'
 ),
 call as (
     select outcome.inference_id, outcome.started_at, outcome.outcome_share, outcome.confidence_share, outcome.evidence_weight,
@@ -50,22 +53,21 @@ call as (
         coalesce(call.workload, '') as workload, coalesce(cost.model_name, lower(call.request_model), '') as model_name,
         outcome.outcome_status = 'resolved' and outcome.confidence_share >= {KNOWN_CONFIDENCE} as is_known,
         outcome.confidence_share < {OPEN_CONFIDENCE} and call.status = 'ok' and looked_at.inference_id is null
-            and outcome.started_at >= newest_at - interval {WINDOW_DAYS} day as is_open
+            and outcome.started_at >= $open_from as is_open
     from marts.call_outcome as outcome
-    join core.inference as call on call.inference_id = outcome.inference_id and call.started_at = outcome.started_at
-    left join marts.call_cost as cost on cost.inference_id = outcome.inference_id and cost.started_at = outcome.started_at
+    join core.inference as call on call.inference_id = outcome.inference_id and call.started_at = outcome.started_at and call.started_at >= $known_from
+    left join marts.call_cost as cost on cost.inference_id = outcome.inference_id and cost.started_at = outcome.started_at and cost.started_at >= $known_from
     left join looked_at on looked_at.inference_id = outcome.inference_id
-    cross join newest
-    where outcome.is_matured and outcome.outcome_share is not null
+    where outcome.is_matured and outcome.outcome_share is not null and outcome.started_at >= $known_from
 ),
 placed as (
     select *, row_number() over (partition by is_known order by started_at desc, inference_id) as known_place,
         row_number() over (partition by is_open order by started_at desc, inference_id) as open_place
     from call where is_known or is_open
 )
-select placed.*, last_user_text(content.input_messages) as prompt
-from placed join core.inference_content as content on content.inference_id = placed.inference_id and content.started_at = placed.started_at
-where (is_known and known_place <= {MOST_KNOWN} or is_open and open_place <= {MOST_OPEN}) and trim(last_user_text(content.input_messages)) <> ''"""
+select placed.*, asked.prompt
+from placed join marts.prompt as asked on asked.inference_id = placed.inference_id and asked.started_at = placed.started_at and asked.started_at >= $known_from
+where (is_known and known_place <= {MOST_KNOWN} or is_open and open_place <= {MOST_OPEN}) and trim(asked.prompt) <> ''"""
 SCORED = {
     "inference_id": "varchar", "expected_error_share": "double", **dict.fromkeys(WITNESSES, "double"), "disagreement_share": "double", "entropy_nats": "double",
     "like_count": "bigint",
@@ -83,54 +85,66 @@ class ErrorFinder:
 
     def fit(self, rows: pd.DataFrame, failure: np.ndarray, weight: np.ndarray, thread: np.ndarray) -> ErrorFinder:
         """`failure` 0..1: whether, or how surely, a call failed; `weight` 0..1: how much that is believed. Deterministic."""
+        # Words and places are learnt of all the prompts at once, as no outcome is looked at for them.
+        self.features_ = PromptFeatures(labels=self.labels, most_words=50_000)
+        words = self.features_.fit_transform(rows)
+        self.svd_ = TruncatedSVD(min(DIMENSIONS, words.shape[1] - 1), random_state=0).fit(words) if words.shape[1] > 2 else None
+        seen = _Seen(rows["model_name"].to_numpy(object), words, self._place(words))
         folds = np.zeros((len(rows), len(WITNESSES)))
         for learn, test in GroupKFold(min(FOLDS, len(set(thread)))).split(rows, groups=thread):
-            folds[test] = _Witnesses(self.labels, rows.iloc[learn], failure[learn], weight[learn]).say(rows.iloc[test])
-        told = _told(folds)
-        self.weighing_ = _soft(LogisticRegression(C=1.0), told, failure, weight)
-        self.witnesses_ = _Witnesses(self.labels, rows, failure, weight)
+            folds[test] = _Witnesses(seen.at(learn), failure[learn], weight[learn]).say(seen.at(test))
+        self.weighing_ = _soft(LogisticRegression(C=1.0), _told(folds), failure, weight)
+        self.witnesses_ = _Witnesses(seen, failure, weight)
         return self
 
     def predict(self, rows: pd.DataFrame) -> pd.DataFrame:
         """By row: `expected_error_share`, each witness, their disagreement (greatest less least) and the entropy (nats) of the expected share."""
-        said = self.witnesses_.say(rows)
+        words = self.features_.transform(rows) if len(rows) else None
+        said = self.witnesses_.say(_Seen(rows["model_name"].to_numpy(object), words, self._place(words))) if len(rows) else np.empty((0, len(WITNESSES)))
         expected = self.weighing_.predict_proba(_told(said))[:, 1] if len(rows) else np.empty(0)
         return pd.DataFrame({"expected_error_share": expected, **dict(zip(WITNESSES, said.T, strict=True))}, index=rows.index).assign(
             disagreement_share=np.ptp(said, axis=1), entropy_nats=_entropy(expected))
 
+    def _place(self, words: sparse.csr_matrix) -> np.ndarray:
+        return normalize(self.svd_.transform(words) if self.svd_ else words.toarray())
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Calls: the model asked, the words of the prompt, and its place in semantic space (unit vectors)."""
+
+    model: np.ndarray
+    words: sparse.csr_matrix
+    place: np.ndarray
+
+    def at(self, rows: np.ndarray) -> _Seen:
+        return _Seen(self.model[rows], self.words[rows], self.place[rows])
+
 
 class _Witnesses:
-    def __init__(self, labels: tuple[str, ...], rows: pd.DataFrame, failure: np.ndarray, weight: np.ndarray):
-        self.failure, self.weight, self.model = failure, weight, rows["model_name"].to_numpy(object)
-        self.features = PromptFeatures(labels=labels, most_words=50_000)
-        seen = self.features.fit_transform(rows)
-        self.svd = TruncatedSVD(min(DIMENSIONS, seen.shape[1] - 1), random_state=0) if seen.shape[1] > 2 else None
-        self.place = normalize(self.svd.fit_transform(seen)) if self.svd else normalize(seen.toarray())
+    def __init__(self, seen: _Seen, failure: np.ndarray, weight: np.ndarray):
+        self.failure, self.weight, self.model, self.place = failure, weight, seen.model, seen.place
         self.usual = float(np.average(failure, weights=weight))
         self.by_model = {m: self._drawn(failure[self.model == m] @ weight[self.model == m], weight[self.model == m].sum(), self.usual) for m in set(self.model)}
         self.models = OneHotEncoder(handle_unknown="ignore").fit(self.model[:, None])
-        self.linear = _soft(LogisticRegression(C=2.0, solver="liblinear"), self._wide(seen, self.model), failure, weight)
+        self.linear = _soft(LogisticRegression(C=2.0, solver="liblinear"), self._wide(seen), failure, weight)
 
     @staticmethod
     def _drawn(failed: Any, calls: Any, usual: Any) -> Any:
         return (failed + DRAWN_TO * usual) / (calls + DRAWN_TO)
 
-    def _wide(self, seen: sparse.csr_matrix, model: np.ndarray) -> sparse.csr_matrix:
-        return sparse.hstack([seen, self.models.transform(model[:, None])], format="csr")
+    def _wide(self, seen: _Seen) -> sparse.csr_matrix:
+        return sparse.hstack([seen.words, self.models.transform(seen.model[:, None])], format="csr")
 
-    def say(self, rows: pd.DataFrame) -> np.ndarray:
+    def say(self, seen: _Seen) -> np.ndarray:
         """(n, 3), as WITNESSES."""
-        if not len(rows):
-            return np.empty((0, len(WITNESSES)))
-        seen, model = self.features.transform(rows), rows["model_name"].to_numpy(object)
-        usual = np.array([self.by_model.get(m, self.usual) for m in model])
-        place = normalize(self.svd.transform(seen)) if self.svd else normalize(seen.toarray())
-        local, others = usual.copy(), np.full(len(rows), self.usual)
-        for m in set(model):
-            mine = np.flatnonzero(model == m)
-            local[mine] = self._near(place[mine], self.model == m, usual[mine])
-            others[mine] = self._near(place[mine], self.model != m, others[mine])
-        return np.column_stack([local, others, self.linear.predict_proba(self._wide(seen, model))[:, 1]])
+        usual = np.array([self.by_model.get(m, self.usual) for m in seen.model])
+        local, others = usual.copy(), np.full(len(usual), self.usual)
+        for m in set(seen.model):
+            mine = np.flatnonzero(seen.model == m)
+            local[mine] = self._near(seen.place[mine], self.model == m, usual[mine])
+            others[mine] = self._near(seen.place[mine], self.model != m, others[mine])
+        return np.column_stack([local, others, self.linear.predict_proba(self._wide(seen))[:, 1]])
 
     def _near(self, place: np.ndarray, among: np.ndarray, usual: np.ndarray) -> np.ndarray:
         """Failures among the nearest, the nearer the weightier, drawn to what is usual."""
@@ -167,7 +181,8 @@ def _entropy(p: np.ndarray) -> np.ndarray:
 
 def prepare(con: Any) -> None:
     """Make the temporary tables `review_call` and `review_scored`, a row an open call, of equal prompts to one model the likeliest error only."""
-    con.execute(CALLS)
+    [(newest,)] = con.execute("select coalesce(max(started_at), timestamp '1970-03-01') from marts.call_outcome").fetchall()
+    con.execute(CALLS, {"known_from": newest - timedelta(KNOWN_DAYS), "open_from": newest - timedelta(WINDOW_DAYS)})
     con.execute(f"create or replace temp table review_scored ({', '.join(f'{name} {kind}' for name, kind in SCORED.items())})")
     calls = con.execute("select inference_id, thread, workload, model_name, prompt, 1 - outcome_share as failure, confidence_share, evidence_weight, is_known, is_open from review_call order by inference_id").df()
     if not calls["is_open"].any():

@@ -122,7 +122,7 @@ def select_only(settings: Settings, days: list[date], written: bool) -> None:
         con.execute("set preserve_insertion_order = false")
         if written:
             write_each_day(
-                con, sql, promised.typed(), days, settings.scratch / "select", report=silent, doing="",
+                con, sql, promised.casts(), days, settings.scratch / "select", report=silent, doing="",
                 run=lambda own, query, bound: own.execute(query, {k: v for k, v in bound.items() if f"${k}" in query}))
             shutil.rmtree(settings.scratch / "select")
         else:

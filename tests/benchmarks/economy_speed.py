@@ -4,7 +4,7 @@
 
 Makes calls of models of the price book by 40 tenants: sessions of sixteen calls, streamed and not, failures, regions, caches, long context;
 one session in fifty with its messages, a conversation that grows. Then builds, in one run of one process, every mart of the economy with
-those they read and exports.focus; adds a day and builds again; and asks the warehouse each of docs/twenty_questions.md. Ratings are those
+those they read and exports.focus; adds a day of a few calls and a whole one, and builds again after each; and asks the warehouse each of docs/twenty_questions.md. Ratings are those
 of the shared data where it is. --keep leaves the warehouse, and takes up what it finds there: calls are then not made anew.
 """
 
@@ -39,6 +39,7 @@ MARTS = (
     "demand_elasticity", "provider_share", "serving_quality", "context_efficiency", "workflow", "placement", "residency", "sovereignty", "training_ratio",
     "outlook_scorecard",
 )  # fmt: skip
+FEW = 160
 TABLES = [t for t in mart_order() if t in {f"marts.{m}" for m in MARTS} or t == "exports.focus"]
 REGIONS = "['eu-west-1', 'us-east-1', 'eu-central-1', 'us-west-2', 'ap-south-1']"
 MODELS = 25
@@ -54,6 +55,7 @@ def main() -> None:
     given = options.parse_args()
     home = given.keep or Path(tempfile.mkdtemp(prefix="economy-"))
     settings = Settings.load(home=home)
+    per_day = given.calls // given.days
     try:
         if not Lake(settings).exists("core.inference"):
             ingest_feed(settings, "genai_prices", FIRST - timedelta(days=30))
@@ -62,14 +64,17 @@ def main() -> None:
                 ingest_capabilities(settings, "elo_price", str(board), "elo_price", FIRST)
             started = time.monotonic()
             for n in range(given.days):
-                make_day(settings, given.calls // given.days, n)
+                make_day(settings, n, per_day, per_day * n)
             print(f"{given.calls:,} calls on {given.days} days, made in {time.monotonic() - started:.0f} s", flush=True)
         gate.warm()
         whole, whole_cpu = build(settings, given.tables, "all days")
-        make_day(settings, given.calls // given.days, given.days)
+        # A day of next to nothing costs what any build does: a query, an audit and a commit a table.
+        make_day(settings, given.days, FEW, per_day * given.days)
+        fixed, fixed_cpu = build(settings, given.tables, f"one more day of {FEW} calls")
+        make_day(settings, given.days + 1, per_day, per_day * (given.days + 1))
         one, one_cpu = build(settings, given.tables, "one more day")
-        print(f"all days {whole:.1f} s ({whole_cpu:.0f} s of processor time), one more day {one:.1f} s ({one_cpu:.0f} s): {one / whole:.1%}, "
-              f"a day's share is {1 / given.days:.1%}; peak memory {peak_gb():.2f} GB")
+        print(f"all days {whole:.1f} s ({whole_cpu:.1f} s of processor time), one more day {one:.1f} s ({one_cpu:.1f} s), of which a day of {FEW} calls takes {fixed:.1f} s "
+              f"({fixed_cpu:.1f} s) too: the calls cost {(one_cpu - fixed_cpu) / whole_cpu:.1%} of all, a day's share is {1 / given.days:.1%}; peak memory {peak_gb():.2f} GB")
         ask(settings)
     finally:
         if not given.keep:
@@ -117,11 +122,11 @@ def ask(settings: Settings) -> None:
         print(f"slowest {max(taken.values()):.2f} s")
 
 
-def make_day(settings: Settings, per_day: int, n: int) -> None:
+def make_day(settings: Settings, n: int, calls: int, first: int) -> None:
     """Write one day of calls, and what was said in some, straight into the core tables, by SQL."""
     day, lake = FIRST + timedelta(days=n), Lake(settings)
     turn, session = "i % 16", "i // 16"
-    at = f"cast({literal(str(day))} as timestamp) + to_microseconds(cast(86000000000 * ((i - {per_day * n}) // 16) / {per_day // 16 + 2} as bigint) + 20000000 * ({turn}) + cast(hash(i) % 1000000 as bigint))"
+    at = f"cast({literal(str(day))} as timestamp) + to_microseconds(cast(86000000000 * ((i - {first}) // 16) / {calls // 16 + 2} as bigint) + 20000000 * ({turn}) + cast(hash(i) % 1000000 as bigint))"
     answered = "(hash(i, 'fails') % 50 > 0)"
     given = {
         "inference_id": "'chatcmpl-' || md5(cast(i as varchar))", "source": "'bench'", "source_format": "'bench'", "operation_name": "'chat'",
@@ -154,7 +159,7 @@ def make_day(settings: Settings, per_day: int, n: int) -> None:
             items = [f"cast({columns.get(c.name, 'null')} as {c.type}) as {c.name}" for c in contract(name).columns]
             path = settings.scratch / f"{name}-{n}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
-            rows = f"range({per_day * n}, {per_day * (n + 1)}) t (i) join model m on m.n = hash({session}) % {MODELS} where {where}"
+            rows = f"range({first}, {first + calls}) t (i) join model m on m.n = hash({session}) % {MODELS} where {where}"
             con.execute(f"copy (select {', '.join(items)} from {rows}) to {literal(str(path))} (format parquet, compression zstd{options})")
             lake.append(name, [(path, day)])
 

@@ -72,14 +72,14 @@ def test_only_what_a_person_must_mend_is_not_retried(dags, error, action):
 
 
 def test_one_task_a_folder_in_the_order_of_their_dependencies(dags):
-    from pipelines.build import mart_order, stages
+    from pipelines.build import routine, stages
     from pipelines.contracts import contract
 
     tasks = dags["marts"].topological_sort()
     assert [task.task_id for task in tasks] == [*stages()] == ["marts", "datasets", "exports"]
     assert [[asset.name for asset in task.outlets] for task in tasks] == [*stages().values()]
     built = [name for names in stages().values() for name in names]
-    assert sorted(built) == sorted(mart_order())
+    assert sorted(built) == sorted(routine())
     assert all(built.index(read) < built.index(name) for name in built for read in contract(name).reads if read in built)
 
 

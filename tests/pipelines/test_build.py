@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from pipelines import build
-from pipelines.build import build_table, mart_order, stale_days
+from pipelines.build import build_table, build_tables, mart_order, stale_days
 from pipelines.errors import NotConfigured, PromiseBroken, StopTheLine
 from pipelines.ingest import ingest_source
 from pipelines.lake import Lake
@@ -28,6 +28,7 @@ from tests.support.lakehouse import (
     unaccounted,
     warehouse,
 )
+from tests.support.outcomebook import OUTCOMES
 
 FIRST, CUT = date(2026, 11, 10), date(2026, 11, 18)
 """Days on which the price lists were fetched: gpt-4o costs 2.5 and 10 USD a million tokens, then 1 and 5."""
@@ -172,3 +173,29 @@ def test_only_days_with_other_calls_or_other_prices_are_built_again(built):
     ingest_feed(priced(settings, folder / "feed", input_text=2.0), "litellm", date(2026, 11, 19))
     assert build_table(settings, "marts.call_cost").days == [date(2026, 11, 20)]
     assert ask(settings, "select list_cost_usd from marts.call_cost where inference_id = 'litellm:new'") == [(Decimal("0.0004"),)]
+
+
+def test_what_comes_out_as_before_stays_and_nothing_that_reads_it_is_stale(tmp_path):
+    settings = brought_in(tmp_path)
+    build_tables(settings, ["marts.call_cost", "marts.usage_daily", "marts.price_paid", "marts.provider_share"])
+    lake = Lake(settings)
+    files = {name: {e.path for e in lake.snapshot(name).files} for name in ("marts.call_cost", "marts.usage_daily", "marts.provider_share")}
+    # Feedback and prices of other models change nothing for these calls; that days are built again does not either.
+    build_table(settings, "marts.call_cost", [date(2026, 11, 16), DAY])
+    build_table(settings, "marts.provider_share", [DAY])
+    assert {name: {e.path for e in lake.snapshot(name).files} for name in files} == files
+    assert stale_days(settings, "marts.usage_daily") == []
+    # One day's calls come out otherwise: the files of the others stay.
+    log(tmp_path / "logs/late.jsonl", [call("late", at="2026-11-16T23:59:59Z")])
+    ingest_source(settings, "app", date(2026, 11, 21))
+    build_table(settings, "marts.call_cost", [date(2026, 11, 8), date(2026, 11, 16), date(2026, 11, 20)])
+    assert {e.partition for e in lake.snapshot("marts.call_cost").files if e.path not in files["marts.call_cost"]} == {date(2026, 11, 16)}
+    assert stale_days(settings, "marts.usage_daily") == [date(2026, 11, 16)]
+
+
+def test_weeks_and_months_are_stale_once_each(tmp_path):
+    settings = brought_in(tmp_path)
+    build_tables(settings, ["marts.prompt", *OUTCOMES[:-1], "marts.call_cost"])
+    assert stale_days(settings, "marts.confusion") == [date(2026, 11, 1)]
+    assert build_table(settings, "marts.evaluator", [DAY]).days == [DAY - timedelta(DAY.weekday())]
+    assert stale_days(settings, "marts.evaluator") == []

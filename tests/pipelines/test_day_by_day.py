@@ -6,6 +6,8 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines import day_by_day
@@ -53,10 +55,11 @@ def test_each_day_has_its_file_and_what_is_materialized_holds_for_all(tmp_path: 
         bound = {"from_day": DAYS[0], "to_day": DAYS[-1] + timedelta(days=1)}
         whole = con.execute(f"select * from ({SQL}) order by n", bound).fetchall()
         written = write_each_day(
-            con, SQL, ["n", "made_at", "most", "rows", "mark"], DAYS, tmp_path / "out", report=silent, doing="",
+            con, SQL, {name: name for name in ("n", "made_at", "most", "rows", "mark")}, DAYS, tmp_path / "out", report=silent, doing="",
             run=lambda own, query, given: own.execute(query, {k: v for k, v in given.items() if f"${k}" in query}))
         assert con.execute(f"select * from read_parquet({[str(p) for p, _ in written]}) order by n").fetchall() == whole
         assert len(whole) == 1000
+        assert pq.read_schema(written[0][0]).field("mark").type == pa.string(), "joined as a number, and a text to readers"
         for path, day in written:
             assert con.execute(f"select distinct cast(made_at as date) from read_parquet('{path}')").fetchall() == [(day,)]
         assert [day for _, day in written] == [DAYS[0], DAYS[1], DAYS[3]]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from tests.support.outcomebook import connection, put
+from tests.support.outcomebook import build, connection, put
 
 MODELS = ("amber", "birch", "cedar", "dune")
 SYLLABLES = ("ba", "ko", "ri", "tu", "me", "lo", "sa", "ven", "dor", "mi", "pel", "ga", "nu", "shi", "tar", "fo")
@@ -78,6 +78,7 @@ def warehouse(made: World, outcomes: pd.DataFrame) -> duckdb.DuckDBPyConnection:
     con.execute("insert into marts.call_cost by name select inference_id, started_at, request_model as model_name, 0.01 as list_cost_usd from core.inference")
     con.register("text", pd.DataFrame({"inference_id": [f"c{n:06}" for n in range(len(made.calls))], "said": [json.dumps([{"role": "user", "content": t}]) for t in made.calls["prompt"]]}))
     con.execute("insert into core.inference_content by name select inference_id, started_at, said as input_messages from text join core.inference using (inference_id)")
+    build(con, ("marts.prompt",))
     con.register("outcome", outcomes.assign(inference_id=[f"c{n:06}" for n in range(len(outcomes))]))
     con.execute("""create table marts.call_outcome as select inference_id, started_at, 1 - failure_share as outcome_share, evidence_weight from outcome join core.inference using (inference_id)""")
     return con

@@ -30,7 +30,7 @@ def build(con: duckdb.DuckDBPyConnection, *tables: str) -> duckdb.DuckDBPyConnec
     for table in tables:
         promised = contract(table)
         if prepare := promised.prepare():
-            prepare(con)
+            prepare(con, *([*FOREVER.values()] if promised.partition else []))
         sql = promised.sql_path.read_text().strip().rstrip(";")
         bound = {name: day for name, day in FOREVER.items() if f"${name}" in sql}
         con.execute(f"create or replace table {table} as select {', '.join(promised.typed())} from ({sql})", bound)

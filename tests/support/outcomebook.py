@@ -13,7 +13,7 @@ from pipelines.engine import MACROS, signal_rules
 from pipelines.settings import ROOT, Settings
 
 INPUTS = ("core.inference", "core.inference_content", "core.feedback", "marts.call_cost")
-OUTCOMES = ("marts.implicit_signal", "marts.outcome_signal", "marts.evaluator", "marts.call_outcome")
+OUTCOMES = ("marts.prompt", "marts.implicit_signal", "marts.outcome_signal", "marts.evaluator", "marts.call_outcome")
 ROUTING = ("datasets.routing_log", "datasets.routing_split", "datasets.routing_wide")
 
 
@@ -45,7 +45,7 @@ def build(con: duckdb.DuckDBPyConnection, tables: tuple[str, ...] = OUTCOMES) ->
     for table in tables:
         promised = contract(table)
         if prepare := promised.prepare():
-            prepare(con)
+            prepare(con, *([*bound.values()] if promised.partition else []))
         sql = promised.sql_path.read_text()
         used = {k: v for k, v in bound.items() if f"${k}" in sql}
         con.execute(f"create or replace table {table} as select {', '.join(promised.typed())} from ({sql})", used)

@@ -55,14 +55,6 @@ chosen as (
         coalesce(array_contains(logged_candidates, action), false) as is_logged,
         case when coalesce(array_contains(logged_candidates, action), false) then logged_candidates else seen_candidates end as candidates
     from decided
-),
-told as (
-    select
-        content.inference_id, last_user_text(content.input_messages) as prompt, len(said_messages(content.input_messages)) as message_count,
-        json_array_length(case when json_valid(content.tool_definitions) then content.tool_definitions end) as tool_definition_count,
-        md5(trim(regexp_replace(lower(conversation_text(content.input_messages)), '\s+', ' ', 'g'))) as prompt_key
-    from core.inference_content as content
-    where content.started_at >= $from_day and content.started_at < $to_day
 )
 select
     chosen.inference_id, chosen.started_at, chosen.source, chosen.tenant, chosen.user_id, chosen.session_id, chosen.trace_id,
@@ -70,10 +62,7 @@ select
     extract(hour from chosen.started_at) as hour_count,
     case when chosen.session_id is not null then chosen.turn_count end as turn_count,
     chosen.is_streaming, cost.input_tokens, told.message_count, told.tool_definition_count,
-    length(told.prompt) as prompt_character_count,
-    len(words(told.prompt)) as prompt_word_count,
-    regexp_matches(told.prompt, '```|(^|\n)\s*(def|class|import|function|SELECT|select|#include|public) ') as has_code,
-    told.prompt, told.prompt_key,
+    told.prompt_character_count, told.prompt_word_count, told.has_code, told.prompt, told.prompt_key,
     cast(to_json(chosen.candidates) as varchar) as routing_candidates,
     len(chosen.candidates) as candidate_count,
     case when chosen.is_logged then 'logged' else 'estimated' end as candidates_kind,
@@ -88,7 +77,7 @@ select
     date_diff('millisecond', chosen.started_at, chosen.finished_at) as latency_ms,
     date_diff('millisecond', chosen.started_at, chosen.first_token_at) as first_token_ms
 from chosen
-left join told on told.inference_id = chosen.inference_id
+left join marts.prompt as told on told.inference_id = chosen.inference_id and told.started_at >= $from_day and told.started_at < $to_day
 left join marts.call_cost as cost on cost.inference_id = chosen.inference_id and cost.started_at >= $from_day and cost.started_at < $to_day
 left join marts.call_outcome as outcome on outcome.inference_id = chosen.inference_id and outcome.started_at >= $from_day and outcome.started_at < $to_day
 where len(chosen.candidates) >= 2

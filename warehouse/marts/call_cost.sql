@@ -244,6 +244,8 @@ call as (
 costed as (
     select
         call.*, asked.model_name,
+        -- Few and known, where those of the calls are read anew from every row.
+        asked.provider_name as asked_provider_name, asked.request_model as asked_request_model, asked.service_tier as asked_service_tier, asked.served_region as asked_region,
         card.context_above_tokens, card.price_ids, card.price_ids_then, card.status as card_status, card.is_unpriced_then, card.past_asked_id,
         cast(cast(call.input_uncached_tokens as decimal(9, 0)) * card.input_uncached as decimal(18, 12)) as input_uncached_cost_usd,
         cast(cast(call.cache_read_tokens as decimal(9, 0)) * card.cache_read as decimal(18, 12)) as cache_read_cost_usd,
@@ -313,7 +315,8 @@ judged as (
     from costed
 )
 select
-    inference_id, started_at, source, provider_name, model_name, request_model, service_tier, served_region, tenant, team, workload, environment,
+    inference_id, started_at, source, asked_provider_name as provider_name, model_name, asked_request_model as request_model, asked_service_tier as service_tier,
+    asked_region as served_region, tenant, team, workload, environment,
     traffic_kind, retry_count, status,
     case when unbilled_as is distinct from 'no_usage' then input_tokens end as input_tokens,
     case when unbilled_as is distinct from 'no_usage' then output_tokens end as output_tokens,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.build import build_tables
+from pipelines.build import build_tables, mart_order
 from pipelines.erasure.retention import retain, rules
 from pipelines.errors import NotConfigured
 from pipelines.ingest import ingest_source
@@ -15,6 +15,7 @@ from pipelines.maintenance import maintain
 from pipelines.settings import Settings
 from tests.support.every_byte import grep
 from tests.support.lakehouse import ask, call, log, warehouse
+from tests.support.outcomebook import OUTCOMES
 
 TODAY = date(2026, 11, 25)
 
@@ -42,6 +43,17 @@ def test_what_was_said_goes_and_the_numbers_stay(settings: Settings) -> None:
     assert grep(settings.home, ["a story of day 0020"])
     again = retain(settings, TODAY)
     assert (again.rows["core.inference_content"], again.landed_files, again.deleted_files) == (0, 0, 0)
+
+
+def test_what_was_made_of_it_goes_too(settings: Settings) -> None:
+    texts = ["marts.prompt", "datasets.routing_log", "datasets.routing_split", "datasets.routing_wide"]
+    build_tables(settings, [name for name in mart_order() if name in (*texts, *OUTCOMES, "marts.call_cost")])
+    assert ask(settings, "select count(prompt) from marts.prompt") == [(9,)]
+    settings.retention = {"core.inference_content": 7, "landing": 7}
+    retain(settings, TODAY)
+    assert ask(settings, "select count(prompt) from marts.prompt") == [(3,)]
+    assert grep(settings.home, ["a story of day 0001", "a story of day 0015"]) == {}
+    assert retain(settings, TODAY).deleted_files == 0
 
 
 def test_a_file_that_is_kept_no_longer_does_not_come_back_as_a_new_one(settings: Settings, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ def drawn(made: World, outcomes: pd.DataFrame, looked_at: tuple[str, ...] = ()):
     con.execute("update core.inference set started_at = started_at - interval 1 day")  # so that all calls of the last ten days are few
     con.execute("""create or replace table marts.call_outcome as select inference_id, started_at, 1 - failure_share as outcome_share, abs(2 / (1 + exp(-evidence_weight)) - 1) as confidence_share,
         evidence_weight, true as is_matured, case when evidence_weight = 0 then 'silent' else 'resolved' end as outcome_status from outcome join core.inference using (inference_id)""")
-    con.execute("update core.inference_content set started_at = started_at - interval 1 day; update marts.call_cost set started_at = started_at - interval 1 day")
-    con.execute("create table marts.outcome_signal (inference_id varchar, rater_kind varchar, shape varchar, level varchar)")
-    con.executemany("insert into marts.outcome_signal values (?, 'user', 'judgement', 'call')", [[one] for one in looked_at] or [["none"]])
+    con.execute("update marts.prompt set started_at = started_at - interval 1 day; update marts.call_cost set started_at = started_at - interval 1 day")
+    con.execute("create table marts.outcome_signal (inference_id varchar, started_at timestamp default '2026-10-10', rater_kind varchar, shape varchar, level varchar)")
+    con.executemany("insert into marts.outcome_signal (inference_id, rater_kind, shape, level) values (?, 'user', 'judgement', 'call')", [[one] for one in looked_at] or [["none"]])
     return build(con, (TABLE,))
 
 
