@@ -96,6 +96,16 @@ def test_what_is_proven_better_is_put_in_force(first, settings):
     assert weights["legal", "openai/large"] > 0.9 > 0.1 > weights["legal", "openai/small"]
 
 
+def test_the_card_says_how_far_the_log_reaches(first):
+    """Overlap and the largest weight of each contender; with 5 % of exploration every logged decision is one it could have made."""
+    card = (first.folder / "card.md").read_text().split("## How far the log reaches")[1].split("## ")[0]
+    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in card.splitlines() if line.startswith("| ")}
+    assert {"policy", "router", "best_single", "random"} <= set(cells)
+    overlap, effective, largest, part, least = cells["policy"]
+    assert overlap == "100.0%" and float(effective.replace(",", "")) > 1
+    assert float(largest) > 1 and 0 < float(part.rstrip("%")) < 100 and 0 < float(least) <= 1
+
+
 def test_the_estimate_is_near_the_truth(first, settings):
     """0.9 where it matters; five in a hundred calls go anywhere."""
     truth = np.mean([0.95 * max(g) + 0.05 * np.mean(g) for g in BETTER.values()])
