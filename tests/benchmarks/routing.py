@@ -152,6 +152,7 @@ def _routers(has_task: bool, embedder: Callable | None) -> Iterator[tuple[str, R
     if embedder is not None:
         with_vectors = PromptFeatures(labels=labels, embedder=embedder)
         yield "ridge + embedding", RidgeRouter(with_vectors, alpha=30.0)
+        yield "logistic + embedding", LogisticRouter(with_vectors, C=0.3)
         yield "forest + embedding", ForestRouter(with_vectors)
         yield "combined + embedding", CombinedRouter(with_vectors)
 
