@@ -391,7 +391,8 @@ class LogisticRouter(Router):
 
     def _inputs(self, Z: sparse.csr_matrix) -> sparse.csr_matrix:
         """The features, the topics, and the topics times each label."""
-        labels, topics = Z[:, slice(*self.labels_)], Z[:, slice(*self.words_)] @ self.components_
+        words = Z[:, slice(*self.words_)].astype(np.float32)  # else the product copies all components to 64 bits, for one row too
+        labels, topics = Z[:, slice(*self.labels_)], words @ self.components_
         labels, topics = (normalize(block) if block.shape[1] else block for block in (labels, topics))
         d = topics.shape[1]
         of_row = np.repeat(np.arange(len(topics)), np.diff(labels.indptr))
