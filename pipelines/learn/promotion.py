@@ -162,7 +162,7 @@ def train(settings: Settings, report: Report = silent) -> Judged:
         "data_from_at": rows["started_at"].min().to_pydatetime(), "data_until_at": rows["started_at"].max().to_pydatetime(),
         "exploration_share": given.exploration_share, "policy_sha256": "", "log_basis": found.basis,
     }
-    row["policy_sha256"] = _write_folder(folder, plain, router, shares, T, found, row, table, advice, float(logged.reward.mean()))
+    row["policy_sha256"] = _write_folder(folder, plain, router, shares, T, found, row, table, advice, evaluations)
     _replace(settings, lake, EVALUATION, pa.Table.from_pylist(table), f"policy_version <> '{version}'")
     metrics = _metrics(version, contenders, policy, found, T, chances, seconds, given)
     _replace(settings, lake, METRIC, pa.Table.from_pylist(metrics), f"policy_version <> '{version}'")
@@ -394,7 +394,7 @@ def _figure(version, contender, estimator, measure, value, low, high, effective,
 
 def _write_folder(
     folder: Path, plain: dict[str, Any], router: Router, shares: dict[str, np.ndarray], T: pd.DataFrame, found: Log, row: dict[str, Any],
-    table: list[dict[str, Any]], advice: list[Exploration], logged_mean: float,
+    table: list[dict[str, Any]], advice: list[Exploration], evaluations: dict[str, Evaluation],
 ) -> str:
     """All files of a version, in place at once; returns the hash of its policy."""
     part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
@@ -409,7 +409,7 @@ def _write_folder(
     curves = [Curve(n, np.array([points[n, "cost_usd"]["estimate"]]), np.array([points[n, "objective"]["estimate"]]), is_line=False) for n in names]
     edge = hull(np.array([c.cost[0] for c in curves]), np.array([c.quality[0] for c in curves]))
     draw([*curves, Curve("what mixing reaches", *edge)], part / "pareto", f"Policy {row['policy_version']}", "USD a call (doubly robust)", row["objective"])
-    (part / "card.md").write_text(_card(row, found, table, advice))
+    (part / "card.md").write_text(_card(row, found, table, advice, evaluations))
     if folder.exists():  # an earlier run that died before its commit
         shutil.rmtree(folder)
     os.replace(part, folder)
@@ -432,7 +432,7 @@ def litellm_config(shares: dict[str, np.ndarray], models: list[str], providers: 
     return head + yaml.safe_dump({"model_list": groups, "router_settings": {"routing_strategy": "simple-shuffle"}}, sort_keys=False, allow_unicode=True)
 
 
-def _card(row: dict[str, Any], found: Log, table: list[dict[str, Any]], advice: list[Exploration]) -> str:
+def _card(row: dict[str, Any], found: Log, table: list[dict[str, Any]], advice: list[Exploration], evaluations: dict[str, Evaluation]) -> str:
     shown = [f for f in table if f["estimator"] in (RECOMMENDED, "mean")]
 
     def interval(f: dict[str, Any]) -> str:
@@ -450,6 +450,11 @@ def _card(row: dict[str, Any], found: Log, table: list[dict[str, Any]], advice: 
             f"| {name} | {by[name, 'objective']['estimate']:.4f} | {interval(by[name, 'objective'])} | {by[name, 'cost_usd']['estimate']:.6f} | "
             f"{'yes' if by[name, 'objective']['can_tell'] else 'no: ' + by[name, 'objective']['because']} |"
             for name, measure in by if measure == "objective"
+        ), "",
+        "## How far the log reaches", "", "| contender | overlap | effective sample size | largest weight | its part of all weight | smallest propensity |", "|---|---:|---:|---:|---:|---:|",
+        *(
+            f"| {name} | {d.overlap_share:.1%} | {d.effective_sample_size:,.0f} | {d.max_weight:.1f} | {d.max_weight_share:.1%} | {d.min_propensity:.4f} |"
+            for name, d in ((name, one.diagnostics) for name, one in evaluations.items())
         ), "",
         "## What exploring would buy in a week", "", "| ε | effective sample size | half width | detectable difference | objective given up a call |", "|---:|---:|---:|---:|---:|",
         *(f"| {a.epsilon_share:.0%} | {a.effective_sample_size:,.0f} | {a.half_width:.4f} | {a.detectable_difference:.4f} | {a.regret:.5f} |" for a in advice), "",

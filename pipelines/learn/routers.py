@@ -349,14 +349,34 @@ class LengthRouter(RidgeRouter):
 
 
 class LogisticRouter(Router):
-    """Logistic regression an arm; a reward between 0 and 1 counts as so much of each."""
+    """Logistic regression an arm; a reward between 0 and 1 counts as so much of each.
 
-    def __init__(self, features: Any = None, C: float = 1.0):
+    Beside the features themselves it is given `components` of the words' singular value decomposition (LSA, Deerwester et al. 1990), and
+    these again for each label alone: what a topic says of an arm may differ by task. Fewer words than components: neither.
+
+    word_columns, label_columns: the columns (from, to) of a matrix X that are words and one-hot labels; with rows they are known.
+    """
+
+    def __init__(
+        self, features: Any = None, word_columns: tuple[int, int] | None = None, label_columns: tuple[int, int] | None = None, C: float = 0.3,
+        components: int = 100, random_state: int = 0,
+    ):
         self.features = features
+        self.word_columns = word_columns
+        self.label_columns = label_columns
         self.C = C
+        self.components = components
+        self.random_state = random_state
 
     def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
-        Z = self._fit_matrix(X)
+        Z = sparse.csr_matrix(self._fit_matrix(X))
+        at = getattr(self.features_, "columns_", {})
+        self.words_, self.labels_ = at.get("words", self.word_columns) or (0, 0), at.get("labels", self.label_columns) or (0, 0)
+        words = Z[:, slice(*self.words_)]
+        is_wide = min(words.shape) > self.components
+        svd = TruncatedSVD(self.components, random_state=self.random_state).fit(words) if is_wide else None
+        self.components_ = svd.components_.T.astype(np.float32) if svd else np.zeros((words.shape[1], 0), dtype=np.float32)
+        Z = self._inputs(Z)
         self.coef_, self.intercept_ = np.zeros((Z.shape[1], rewards.shape[1])), np.empty(rewards.shape[1])
         for arm in range(rewards.shape[1]):
             rows = np.flatnonzero(~np.isnan(rewards[:, arm]))
@@ -367,21 +387,33 @@ class LogisticRouter(Router):
                 self.coef_[:, arm], self.intercept_[arm] = line.coef_[0], line.intercept_[0]
 
     def _value(self, X: Any) -> np.ndarray:
-        return _sigmoid(self._matrix(X) @ self.coef_ + self.intercept_)
+        return _sigmoid(self._inputs(sparse.csr_matrix(self._matrix(X))) @ self.coef_ + self.intercept_)
+
+    def _inputs(self, Z: sparse.csr_matrix) -> sparse.csr_matrix:
+        """The features, the topics, and the topics times each label."""
+        words = Z[:, slice(*self.words_)].astype(np.float32)  # else the product copies all components to 64 bits, for one row too
+        labels, topics = Z[:, slice(*self.labels_)], words @ self.components_
+        labels, topics = (normalize(block) if block.shape[1] else block for block in (labels, topics))
+        d = topics.shape[1]
+        of_row = np.repeat(np.arange(len(topics)), np.diff(labels.indptr))
+        by_label = sparse.csr_matrix(
+            ((labels.data[:, None] * topics[of_row]).ravel(), (labels.indices[:, None] * d + np.arange(d)).ravel(), labels.indptr * d),
+            shape=(len(topics), labels.shape[1] * d),
+        )
+        return sparse.hstack([Z, sparse.csr_matrix(0.7 * topics), by_label], format="csr")
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.tanh(x / 2)
 
 
-def _logistic(Z: Any, reward: np.ndarray, weight: np.ndarray, C: float) -> LogisticRegression | None:
+def _logistic(Z: sparse.csr_matrix, reward: np.ndarray, weight: np.ndarray, C: float) -> LogisticRegression | None:
     """Fitted to rewards in 0..1; None where only one outcome was seen."""
     won, lost = np.flatnonzero(reward * weight > 0), np.flatnonzero((1 - reward) * weight > 0)
     if not len(won) or not len(lost):
         return None
-    stack = sparse.vstack if sparse.issparse(Z) else np.vstack
     parts = np.concatenate([(reward * weight)[won], ((1 - reward) * weight)[lost]])
-    return LogisticRegression(C=C, max_iter=300).fit(stack([Z[won], Z[lost]]), np.repeat([1, 0], [len(won), len(lost)]), parts)
+    return LogisticRegression(C=C, max_iter=300).fit(sparse.vstack([Z[won], Z[lost]]), np.repeat([1, 0], [len(won), len(lost)]), parts)
 
 
 class BoostingRouter(Router):
@@ -536,7 +568,7 @@ class CombinedRouter(Router):
         return [
             *([("task mean", TaskMeanRouter(labels, shrinkage=10.0))] if labels else []),
             ("ridge", RidgeRouter(alpha=30.0)),
-            ("logistic", LogisticRouter(C=0.3)),
+            ("logistic", LogisticRouter(word_columns=at.get("words"), label_columns=at.get("labels"), random_state=self.random_state)),
             ("nearest neighbours", KNNRouter(random_state=self.random_state)),
             ("forest", ForestRouter(label_columns=at.get("labels"), plain_columns=[at[name] for name in ("shape", "numbers") if name in at], random_state=self.random_state)),
         ]

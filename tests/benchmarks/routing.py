@@ -145,13 +145,14 @@ def _routers(has_task: bool, embedder: Callable | None) -> Iterator[tuple[str, R
         yield "task mean", TaskMeanRouter()
     yield "nearest neighbours", KNNRouter(text)
     yield "ridge", RidgeRouter(text, alpha=30.0)
-    yield "logistic", LogisticRouter(text, C=0.3)
+    yield "logistic", LogisticRouter(text)
     yield "boosting", BoostingRouter(text)
     yield "forest", ForestRouter(text)
     yield "combined", CombinedRouter(text)
     if embedder is not None:
         with_vectors = PromptFeatures(labels=labels, embedder=embedder)
         yield "ridge + embedding", RidgeRouter(with_vectors, alpha=30.0)
+        yield "logistic + embedding", LogisticRouter(with_vectors)
         yield "forest + embedding", ForestRouter(with_vectors)
         yield "combined + embedding", CombinedRouter(with_vectors)
 

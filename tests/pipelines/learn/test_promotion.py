@@ -16,7 +16,7 @@ from pipelines.engine import connect, write
 from pipelines.errors import StopTheLine
 from pipelines.lake import Lake
 from pipelines.learn.policy_reader import Policy
-from pipelines.learn.promotion import TooLittle, rollback, train
+from pipelines.learn.promotion import LITELLM_PROVIDERS, TooLittle, litellm_config, rollback, train
 from pipelines.settings import Routing, Settings
 from tests.support.lakehouse import ask
 
@@ -94,6 +94,45 @@ def test_what_is_proven_better_is_put_in_force(first, settings):
     config = yaml.safe_load((settings.policies / "champion.config.yaml").read_text())
     weights = {(g["model_name"], g["litellm_params"]["model"]): g["litellm_params"]["weight"] for g in config["model_list"]}
     assert weights["legal", "openai/large"] > 0.9 > 0.1 > weights["legal", "openai/small"]
+
+
+def routing_config() -> dict:
+    """One model of each provider that is renamed for LiteLLM, of two that are not, and one whose name is LiteLLM's already."""
+    providers = {f"model-{n}": name for n, name in enumerate([*LITELLM_PROVIDERS, "openai", "anthropic"])}
+    models = [*providers, "openrouter/meta/llama-3", "unused"]
+    share = np.array([1 / (len(models) - 1)] * (len(models) - 1) + [0.0])
+    return yaml.safe_load(litellm_config({"": share, "légal: a": share}, models, providers, "v1"))
+
+
+def test_the_config_has_the_shape_of_litellms_router():
+    config = routing_config()
+    assert config.keys() == {"model_list", "router_settings"} and config["router_settings"] == {"routing_strategy": "simple-shuffle"}
+    deployments = [(d["model_name"], d["litellm_params"]["model"]) for d in config["model_list"]]
+    assert len(set(deployments)) == len(deployments) == 2 * (len(LITELLM_PROVIDERS) + 3)
+    assert {group for group, _ in deployments} == {"default", "légal: a"}
+    for deployment in config["model_list"]:
+        assert deployment.keys() == {"model_name", "litellm_params"} and deployment["litellm_params"].keys() == {"model", "weight"}
+        assert 0 < deployment["litellm_params"]["weight"] <= 1 and deployment["litellm_params"]["model"].count("/") >= 1
+    assert ("default", "bedrock/model-0") in deployments and ("default", "openrouter/meta/llama-3") in deployments
+
+
+def test_litellm_itself_loads_the_config(monkeypatch):
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # its price list from the package, not from the network
+    litellm = pytest.importorskip("litellm", reason="LiteLLM is not installed")
+    config = routing_config()
+    router = litellm.Router(model_list=config["model_list"], **config["router_settings"])
+    assert set(router.get_model_names()) == {"default", "légal: a"}
+    assert len(router.get_model_list()) == len(config["model_list"])
+
+
+def test_the_card_says_how_far_the_log_reaches(first):
+    """Overlap and the largest weight of each contender; with 5 % of exploration every logged decision is one it could have made."""
+    card = (first.folder / "card.md").read_text().split("## How far the log reaches")[1].split("## ")[0]
+    cells = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in card.splitlines() if line.startswith("| ")}
+    assert {"policy", "router", "best_single", "random"} <= set(cells)
+    overlap, effective, largest, part, least = cells["policy"]
+    assert overlap == "100.0%" and float(effective.replace(",", "")) > 1
+    assert float(largest) > 1 and 0 < float(part.rstrip("%")) < 100 and 0 < float(least) <= 1
 
 
 def test_the_estimate_is_near_the_truth(first, settings):

@@ -136,6 +136,38 @@ def test_a_search_over_parameters_finds_what_the_reward_says(known) -> None:
     assert set(found.predict(new)) <= set(ARMS)
 
 
+def two_topics(rows: int, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """One arm is good at sport in English and at cooking in Spanish, the other at the other two: neither topic nor label alone says which."""
+    rng = np.random.default_rng(seed)
+    sport, english = rng.random((2, rows)) < 0.5
+    prompts = [" ".join(f"{'sport' if s else 'cook'}{i}" for i in rng.integers(0, 150, 12)) for s in sport]
+    return pd.DataFrame({"prompt": prompts, "task": np.where(english, "en", "es")}), np.column_stack([sport == english, sport != english]).astype(float)
+
+
+def test_a_topic_may_say_something_else_for_each_label() -> None:
+    (rows, truth), (new, new_truth) = two_topics(800, 0), two_topics(400, 1)
+    by_label, alone = (
+        reward_of(LogisticRouter(given).fit(rows, truth).predict_value(new).argmax(axis=1), new_truth).mean() for given in (TEXT, PromptFeatures())
+    )
+    assert by_label > 0.9 and alone < 0.6
+    Z = clone(TEXT).fit(rows)
+    router = LogisticRouter(word_columns=Z.columns_["words"], label_columns=Z.columns_["labels"])
+    assert (router.fit(Z.transform(rows), truth).predict_value(Z.transform(new)) == LogisticRouter(TEXT).fit(rows, truth).predict_value(new)).all()
+
+
+def test_a_label_never_seen_and_several_labels_have_their_inputs() -> None:
+    rows, truth = two_topics(300, 0)
+    rows["tenant"] = np.resize(["a", "b", "c"], 300)
+    router = LogisticRouter(PromptFeatures(labels=["task", "tenant"]), components=8).fit(rows, truth)
+    inputs = router._inputs(router.features_.transform(rows.assign(tenant="d"))).toarray()
+    topics, by_label = inputs[:, -6 * 8 : -5 * 8] / 0.7, inputs[:, -5 * 8 :].reshape(300, 5, 8)
+    labels = np.column_stack([rows.task == "en", rows.task == "es", *np.zeros((3, 300))])
+    np.testing.assert_allclose(by_label, labels[:, :, None] * topics[:, None], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(topics, axis=1), 1, rtol=1e-6)
+    few = LogisticRouter(PromptFeatures(labels=["task"]), components=1000).fit(rows, truth)
+    assert few._inputs(few.features_.transform(rows)).shape[1] == few.features_.transform(rows).shape[1]
+
+
 def test_trees_as_arrays_answer_as_the_trees_do() -> None:
     rng = np.random.default_rng(0)
     X = rng.random((300, 4)).astype(np.float32)
