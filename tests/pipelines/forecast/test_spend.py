@@ -124,6 +124,23 @@ def test_a_budget_is_passed_on_the_day_it_runs_out() -> None:
     assert date(2026, 7, 18) <= sure.passed_day <= date(2026, 7, 23) and never.passed_day is None
 
 
+def test_a_budget_is_judged_on_what_a_scenario_makes_of_the_days_ahead() -> None:
+    found = spend.forecast(series(np.random.default_rng(2).gamma(100, 0.1, (2, 195))), 30)
+    plain = found.budget(620)
+
+    def answered(usd: float, *factors: float) -> spend.Budget:
+        return found.budget(usd, scenario.Answer(found.series.keys, np.diag(factors), []))
+
+    assert answered(620, 1, 1) == plain
+    ahead = plain.expected_usd - plain.spent_usd
+    twice = answered(plain.spent_usd + 2 * (620 - plain.spent_usd), 2, 2)
+    assert twice.spent_usd == plain.spent_usd and twice.expected_usd == pytest.approx(plain.spent_usd + 2 * ahead)
+    assert twice.probability_share == pytest.approx(plain.probability_share) and twice.passed_day == plain.passed_day
+    one_part = answered(620, 0.5, 1)
+    assert plain.expected_usd - one_part.expected_usd == pytest.approx(found.told.points[-1, 0, :17].sum() / 2)
+    assert answered(620, 0, 0).probability_share < 1e-9 and answered(620, 1.5, 1.5).probability_share > 0.95
+
+
 def test_the_warehouse_is_forecast_and_parts_add_up_exactly(world, tmp_path) -> None:
     found = forecast_spend(world.settings, days=10)
     forecast_spend(world.settings, days=10)
