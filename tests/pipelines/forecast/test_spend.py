@@ -60,6 +60,14 @@ def test_where_nothing_beats_the_naive_the_naive_is_given() -> None:
     assert parts["is_naive"].mean() > 0.5 and set(parts.loc[parts["is_naive"], "method"]) <= {"naive", "seasonal_naive"}
 
 
+def test_with_a_short_history_the_naive_is_given() -> None:
+    values = np.random.default_rng(1).gamma(4, 0.25, (6, 120))  # noise around a level: a mean beats any last value
+    told = rolling.run(values, list(range(14, 99, 7)), 7, 21)
+    ships = (told.shipped != told.best_naive).any(axis=1)
+    assert not ships[: rolling.FEWEST_ORIGINS].any() and ships[rolling.FEWEST_ORIGINS:].all()
+    assert (told.points[3] == rolling._pick(told.candidates, told.best_naive)[3]).all()
+
+
 def test_intervals_cover_and_what_ships_beats_the_naive() -> None:
     values = simulated(80, 330, seed=5)
     origins = list(range(330 - 28 - 19 * 14, 330 - 27, 14))
