@@ -486,6 +486,8 @@ def forecast_spend(
     console.print("forecast by " + ", ".join(f"{name} ({count:.0f} parts)" for name, count in methods.sort_values(ascending=False).items()), highlight=False)
     if budget is not None:
         console.print(str(found.budget(budget)), highlight=False, soft_wrap=True)
+        if answer:
+            console.print(f"{asked}: {found.budget(budget, answer)}", highlight=False, soft_wrap=True)
     if plot is not None:
         for path in fan.draw_total(found, rows, plot):
             console.print(str(path), highlight=False, soft_wrap=True)

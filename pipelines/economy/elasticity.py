@@ -76,9 +76,9 @@ def pooled(log_use: np.ndarray, log_price: np.ndarray) -> float | None:
 def _unidentified(model: np.ndarray, week: np.ndarray, x: np.ndarray) -> str | None:
     weeks, changed = len(np.unique(week)), _changed(model, x)
     if weeks < MIN_WEEKS:
-        return f"{weeks} weeks to compare, {MIN_WEEKS} are needed"
+        return f"{weeks} week{'s' * (weeks != 1)} to compare, {MIN_WEEKS} are needed"
     if changed < MIN_CHANGED_MODELS:
-        return f"the price of {changed} models changed while they were in use, {MIN_CHANGED_MODELS} are needed"
+        return f"the price of {changed} model{'s' * (changed != 1)} changed while {'it was' if changed == 1 else 'they were'} in use, {MIN_CHANGED_MODELS} are needed"
     return None
 
 

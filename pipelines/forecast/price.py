@@ -6,7 +6,7 @@ and 6-12 months); for each, a model gives the probability of a change in it give
 Singer & Willett 1993), so probabilities never fall with the horizon. It is the mean of three learners (ridge regression around the list's own
 rate, logistic regression, boosted trees) that see how often the model, its owner, family, provider and list changed prices so far (each
 drawn to the larger group's rate: empirical Bayes), age, rivals, siblings and more; or the list's own rate alone, where that did better on
-the latest months when both were learnt from what was known before them.
+that list's latest months when both were learnt from what was known before them.
 """
 
 from __future__ import annotations
@@ -185,28 +185,43 @@ class Learnt:
         found["mean"] = np.mean([p for name, p in found.items() if name != "rate"], axis=0)
         return found
 
-    def chosen(self, interval: int) -> str:
-        """`rate` where it gave the latest outcomes a smaller log-loss than the `mean` learnt from what was known before them all; else `mean`."""
-        end, month, y = INTERVALS[interval][1], self.seen.rows["month_no"].to_numpy(), self.happened[interval]
+    def chosen(self, interval: int) -> dict[str, str]:
+        """By list, `rate` where it gave that list's latest outcomes a smaller log-loss than the `mean` learnt from what was known before them all; else `mean`.
+
+        A list of too few changes goes by the outcomes of all lists, and all by `mean` while those have too few. Where outcomes of other lists alone are known
+        it is `rate`: learners that have seen nothing but others say nothing of it.
+        """
+        rows = self.seen.rows
+        end, month, y, feed = INTERVALS[interval][1], rows["month_no"].to_numpy(), self.happened[interval], rows["feed"].to_numpy()
         late = np.flatnonzero(~np.isnan(y) & (month < end + VALIDATION_MONTHS))
         told = self.told(end + VALIDATION_MONTHS - 1, late, interval)
-        if len(told) == 1 or y[late].sum() < FEWEST_EVENTS / 2:
-            return "mean"
-        return min(("mean", "rate"), key=lambda name: log_loss(told[name], y[late]).mean())
+
+        def better(at: np.ndarray) -> str | None:
+            if len(told) == 1 or y[late][at].sum() < FEWEST_EVENTS / 2:
+                return None
+            return min(("mean", "rate"), key=lambda name: log_loss(told[name][at], y[late][at]).mean())
+
+        of_all, found = better(np.full(len(late), True)) or "mean", {}
+        for name in np.unique(feed):
+            own = feed[late] == name
+            found[name] = "rate" if len(late) and not own.any() else better(own) or of_all
+        return found
 
 
-def hazards(seen: Panel) -> tuple[list[str], np.ndarray]:
-    """(what gave it, (n, 4) probability of a change given none before) by interval, for the sheets listed at the origin."""
+def hazards(seen: Panel) -> tuple[np.ndarray, np.ndarray]:
+    """(n, 4) what gave it, and (n, 4) probability of a change given none before, by interval, for the sheets listed at the origin."""
     with threadpool_limits(1):  # the models are small; threads would wait for each other
         learnt = Learnt(seen, tuple(seen.happened(*interval) for interval in INTERVALS))
         now = np.flatnonzero(seen.rows["month_no"].to_numpy() == 0)
+        feed = seen.rows["feed"].iloc[now]
         names, found = [], []
         for interval in range(len(INTERVALS)):
-            told, name = learnt.told(0, now, interval), learnt.chosen(interval)
-            name = name if name in told else "rate"  # too few changes to learn anything
+            told = learnt.told(0, now, interval)
+            # With too few changes to learn anything it is the rate.
+            name = feed.map(learnt.chosen(interval)).to_numpy(dtype=object) if "mean" in told else np.full(len(now), "rate", dtype=object)
             names.append(name)
-            found.append(told[name])
-        return names, np.stack(found, axis=1)
+            found.append(np.where(name == "mean", told.get("mean", told["rate"]), told["rate"]))
+        return np.stack(names, axis=1), np.stack(found, axis=1)
 
 
 def forecast(past: duckdb.DuckDBPyConnection, origin: datetime) -> pd.DataFrame:
@@ -230,7 +245,7 @@ def forecast(past: duckdb.DuckDBPyConnection, origin: datetime) -> pd.DataFrame:
         stays = stays * (1 - chances[:, n])
         part = now[kept].assign(
             origin_at=origin, horizon_months=end, change_probability_share=1 - stays, feed_probability_share=rate.predict(now, end),
-            constant_probability_share=1 - (1 - constant) ** end, learner="+".join(dict.fromkeys(names[: n + 1])),
+            constant_probability_share=1 - (1 - constant) ** end, learner=["+".join(dict.fromkeys(own)) for own in names[:, : n + 1]],
         ).merge(sizes, on="feed", how="left")
         until = pd.Timestamp(origin) + pd.DateOffset(months=end)
         coming = announced[announced["valid_from"] <= until].sort_values("valid_from").groupby([*SHEET, "token_class"], as_index=False).last()

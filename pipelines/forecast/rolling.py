@@ -2,7 +2,7 @@
 
 Everything at an origin is decided by what lies at or before it: methods are compared on the forecasts of earlier origins whose targets
 have passed, and intervals come from the errors of those. A method ships for a series where it beats the better of the naive ones by
-2 % there, else the naive is emitted.
+2 % there and that is told by six origins or more, else the naive is emitted.
 
 Sources: Vovk et al. 2005, Lei et al. 2018 (split conformal: errors of held-back forecasts as intervals); Gibbs & Candès 2021 (adaptive: the
 level moves with what was covered); Hyndman & Koehler 2006 (MASE); Diebold & Mariano 1995 with Harvey, Leybourne & Newbold's 1997 correction.
@@ -23,6 +23,9 @@ QUANTILES = (0.025, 0.05, 0.1, 0.5, 0.9, 0.95, 0.975)
 LEADS = (1, 7, 28, 91, 182, 366)
 """Last steps of the bands of lead time in which errors are pooled."""
 NEEDED_GAIN = 0.02
+FEWEST_ORIGINS = 6
+"""With fewer of which a target has passed, the naive ships. The errors of an origin rise and fall together, whatever its series and days, so an
+origin is about one look: that one of two equals is better in each of six is chance in 1 of 64 cases, in each of three in 1 of 8."""
 PACE = 0.5
 """How far a level moves on all that was missed or covered at one origin (Gibbs & Candès' gamma)."""
 FEWEST_ERRORS = 40
@@ -118,7 +121,7 @@ def _chosen(candidates: dict[str, np.ndarray], seen: np.ndarray, scale: np.ndarr
     naive = [names.index(n) for n in methods.NAIVE]
     best_naive = np.array(naive)[loss[naive].argmin(axis=0)]
     best = loss.argmin(axis=0)
-    ships = loss[best, np.arange(S)] <= (1 - NEEDED_GAIN) * loss[best_naive, np.arange(S)]
+    ships = (loss[best, np.arange(S)] <= (1 - NEEDED_GAIN) * loss[best_naive, np.arange(S)]) & (done.any(axis=1).sum() >= FEWEST_ORIGINS)
     labels = np.array(names, dtype=object)
     return np.where(ships, labels[best], labels[best_naive]), labels[best_naive]
 

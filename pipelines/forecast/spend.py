@@ -101,13 +101,19 @@ class Forecast:
             found += [row | at | {"level": level} for row in rolling.scored(told, values, SEASON, self.first_shown) if kept is None or row["method"] in kept]
         return pd.DataFrame(found)
 
-    def budget(self, usd: float) -> Budget:
-        """How likely the month of the first forecast day ends above a budget, and on which day it is expected to be passed."""
+    def budget(self, usd: float, answer: scenario.Answer | None = None) -> Budget:
+        """How likely the month of the first forecast day ends above a budget, and on which day it is expected to be passed.
+
+        With a scenario's answer, the days ahead cost what it makes of them, and what such sums were off by grows or shrinks with their sum;
+        what is spent stays spent.
+        """
         origin = self.series.end
         month_end = (pd.Timestamp(origin) + pd.offsets.MonthBegin(1)).date()
         left = min((month_end - origin).days, self.days)
         spent = float(np.nansum(self.total_values[0, self.total_values.shape[1] - (origin.day - 1):])) if origin.day > 1 else 0.0
-        points = self.total.points[-1, 0, :left]
+        before = self.total.points[-1, 0, :left]
+        points = before if answer is None else (answer.ratio @ self.told.points[-1, :, :left]).sum(axis=0)
+        scale = self.total.scale[-1, 0] * (points.sum() / before.sum() if before.sum() > 0 else 1)
         missed = []
         for p, o in enumerate(self.told.origins[:-1]):
             came = self.total_values[0, o:o + left]
@@ -116,8 +122,8 @@ class Forecast:
         ahead = spent + points.sum()
         chance = None
         if len(missed) >= 5:
-            spread = np.std(missed, ddof=1) * np.sqrt(1 + 1 / len(missed)) * self.total.scale[-1, 0]
-            chance = float(stats.t.sf((usd - ahead - np.mean(missed) * self.total.scale[-1, 0]) / max(spread, 1e-12), len(missed) - 1))
+            spread = np.std(missed, ddof=1) * np.sqrt(1 + 1 / len(missed)) * scale
+            chance = float(stats.t.sf((usd - ahead - np.mean(missed) * scale) / max(spread, 1e-12), len(missed) - 1))
         over = np.flatnonzero(spent + np.cumsum(points) > usd)
         return Budget(usd, spent, float(ahead), chance, origin + timedelta(days=int(over[0])) if len(over) else None, origin + timedelta(days=left))
 

@@ -54,7 +54,9 @@ def test_a_response_that_takes_three_weeks_is_summed_up():
 
 @pytest.mark.parametrize(("given", "reason"), [
     ({"change": 0.0}, "the price of 0 models changed"),
-    ({"weeks": 6, "change": 0.5}, "5 weeks to compare"),
+    ({"weeks": 6, "change": 0.5}, "5 weeks to compare, 8 are needed"),
+    ({"weeks": 2, "change": 0.5}, "1 week to compare, 8 are needed"),
+    ({"models": 1, "change": 0.2}, "the price of 1 model changed while it was in use, "),
     ({"models": 2, "change": 0.2}, "the price of 2 models changed"),
 ])
 def test_without_what_identifies_it_there_is_no_number(given, reason):

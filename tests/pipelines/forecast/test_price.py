@@ -167,3 +167,19 @@ def test_a_folder_of_any_name_is_read_for_what_it_holds(tmp_path, capsys) -> Non
     assert con.execute("select feed, count(distinct feed_model) from core.price_quote group by 1 order by 1").fetchall() == [("litellm", 1), ("openrouter", 1)]
     told = capsys.readouterr().out
     assert "2025-02-01.json: left out, JSONDecodeError" in told and "2025-03-01.json: left out" in told and "holds no snapshots" in told
+
+
+def test_each_list_has_what_did_better_on_its_own_outcomes() -> None:
+    """Of one list the learners are right, of another the rate; a third has no outcome yet, and one that changes too rarely goes by all."""
+    feeds = np.repeat(["learnt", "level", "new", "quiet"], [800, 100, 10, 100])
+    rows = pd.DataFrame({"feed": feeds, "month_no": np.where(feeds == "new", 99, 0)})
+    happened = np.where(feeds == "new", np.nan, (np.arange(len(rows)) % 4 == 0) & (feeds != "quiet"))
+
+    class Told(price.Learnt):
+        def told(self, known_from: int, at: np.ndarray, interval: int) -> dict[str, np.ndarray]:
+            right = np.where(happened[at] == 1, 0.9, 0.1)
+            return {"rate": np.full(len(at), 0.25), "mean": np.where(feeds[at] == "level", 1 - right, right)}
+
+    assert Told(price.Panel(rows), (happened,) * 4).chosen(0) == {"learnt": "mean", "level": "rate", "new": "rate", "quiet": "mean"}
+    nothing = Told(price.Panel(rows.assign(month_no=99)), (happened,) * 4).chosen(0)
+    assert set(nothing.values()) == {"mean"}

@@ -60,6 +60,14 @@ def test_where_nothing_beats_the_naive_the_naive_is_given() -> None:
     assert parts["is_naive"].mean() > 0.5 and set(parts.loc[parts["is_naive"], "method"]) <= {"naive", "seasonal_naive"}
 
 
+def test_with_a_short_history_the_naive_is_given() -> None:
+    values = np.random.default_rng(1).gamma(4, 0.25, (6, 120))  # noise around a level: a mean beats any last value
+    told = rolling.run(values, list(range(14, 99, 7)), 7, 21)
+    ships = (told.shipped != told.best_naive).any(axis=1)
+    assert not ships[: rolling.FEWEST_ORIGINS].any() and ships[rolling.FEWEST_ORIGINS:].all()
+    assert (told.points[3] == rolling._pick(told.candidates, told.best_naive)[3]).all()
+
+
 def test_intervals_cover_and_what_ships_beats_the_naive() -> None:
     values = simulated(80, 330, seed=5)
     origins = list(range(330 - 28 - 19 * 14, 330 - 27, 14))
@@ -122,6 +130,23 @@ def test_a_budget_is_passed_on_the_day_it_runs_out() -> None:
     sure, never, even = (found.budget(usd) for usd in (400, 2000, 620))
     assert sure.probability_share > 0.95 and never.probability_share < 0.05 and 0.05 < even.probability_share < 0.95
     assert date(2026, 7, 18) <= sure.passed_day <= date(2026, 7, 23) and never.passed_day is None
+
+
+def test_a_budget_is_judged_on_what_a_scenario_makes_of_the_days_ahead() -> None:
+    found = spend.forecast(series(np.random.default_rng(2).gamma(100, 0.1, (2, 195))), 30)
+    plain = found.budget(620)
+
+    def answered(usd: float, *factors: float) -> spend.Budget:
+        return found.budget(usd, scenario.Answer(found.series.keys, np.diag(factors), []))
+
+    assert answered(620, 1, 1) == plain
+    ahead = plain.expected_usd - plain.spent_usd
+    twice = answered(plain.spent_usd + 2 * (620 - plain.spent_usd), 2, 2)
+    assert twice.spent_usd == plain.spent_usd and twice.expected_usd == pytest.approx(plain.spent_usd + 2 * ahead)
+    assert twice.probability_share == pytest.approx(plain.probability_share) and twice.passed_day == plain.passed_day
+    one_part = answered(620, 0.5, 1)
+    assert plain.expected_usd - one_part.expected_usd == pytest.approx(found.told.points[-1, 0, :17].sum() / 2)
+    assert answered(620, 0, 0).probability_share < 1e-9 and answered(620, 1.5, 1.5).probability_share > 0.95
 
 
 def test_the_warehouse_is_forecast_and_parts_add_up_exactly(world, tmp_path) -> None:
