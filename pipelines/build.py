@@ -246,10 +246,9 @@ def _runs(partition: Partition, days: list[date], sizes: dict[date, int]) -> Ite
         yield run
 
 
-def _attach(lake: Lake, con, promised: Contract, days: list[date] | None) -> None:
-    """Make what the select reads readable, and what it needs prepared."""
+def _attach(lake: Lake, con, promised: Contract, bounds: tuple[date, date] | None) -> None:
+    """Make what the select reads readable, and what it needs prepared; of a table with days, from one day until before another."""
     define_references(con, lake.settings, _references(promised))
-    bounds = () if days is None else (days[0], promised.partition.end(days[-1]))
     seen = None
     if bounds:
         first, after = bounds[0] - timedelta(promised.reach.back_days), bounds[1] + timedelta(promised.reach.ahead_days)
@@ -260,7 +259,7 @@ def _attach(lake: Lake, con, promised: Contract, days: list[date] | None) -> Non
     if prepare := promised.prepare():
         # Matrices are small here: where tasks run side by side, threads of algebra that wait for each other cost several times what they bring.
         with threadpool_limits(1, user_api="blas"):
-            prepare(con, *bounds)
+            prepare(con, *(bounds or ()))
 
 
 def _build_days(
@@ -273,9 +272,9 @@ def _build_days(
     def attempt(seen: Snapshot) -> None:
         nonlocal rows
         with connect(settings, only=MART_MACROS) as con:
-            _attach(lake, con, promised, days)
-            sql = _select(promised)
-            bound = {"from_day": days[0], "to_day": promised.partition.end(days[-1])}
+            bounds = (days[0], promised.partition.end(days[-1]))
+            _attach(lake, con, promised, bounds)
+            sql, bound = _select(promised), dict(zip(("from_day", "to_day"), bounds, strict=True))
             column = promised.partition.column
             if promised.day_by_day and is_worth_it(sum(rows for day, (_, rows) in _input_files(lake, promised).items() if day in set(days)), len(days)):
                 staged = write_each_day(

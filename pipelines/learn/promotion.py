@@ -222,7 +222,7 @@ def read_log(settings: Settings, lake: Lake) -> Log:
     """The matured calls with a reward, newest first up to `MOST_ROWS`, with their split. The funnel says what was left out and why."""
     for name in ("datasets.routing_log", "datasets.routing_split"):
         if not lake.exists(name):
-            raise NotConfigured(f"{name} has not been built; run: flywheel build")
+            raise NotConfigured(f"{name} has not been built; run: flywheel build {name}")
     with connect(settings) as con:
         log_seen, split_seen = lake.attach(con, "datasets.routing_log"), lake.attach(con, "datasets.routing_split")
         funnel = con.execute(

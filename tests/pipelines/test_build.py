@@ -180,7 +180,7 @@ def test_what_comes_out_as_before_stays_and_nothing_that_reads_it_is_stale(tmp_p
     build_tables(settings, ["marts.call_cost", "marts.usage_daily", "marts.price_paid", "marts.provider_share"])
     lake = Lake(settings)
     files = {name: {e.path for e in lake.snapshot(name).files} for name in ("marts.call_cost", "marts.usage_daily", "marts.provider_share")}
-    # Feedback and prices of other models change nothing for these calls; that days are built again does not either.
+    # Built again from the same calls and prices.
     build_table(settings, "marts.call_cost", [date(2026, 11, 16), DAY])
     build_table(settings, "marts.provider_share", [DAY])
     assert {name: {e.path for e in lake.snapshot(name).files} for name in files} == files
