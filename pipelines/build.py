@@ -20,12 +20,13 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TypeVar
 
+import duckdb
 from threadpoolctl import threadpool_limits
 
 from pipelines import gate
 from pipelines.contracts import Contract, Partition, contract, quoted, tables
 from pipelines.day_by_day import is_worth_it, write_each_day
-from pipelines.engine import MART_MACROS, REFERENCE_VIEWS, connect, define_references, parquet_list, write
+from pipelines.engine import MART_MACROS, REFERENCE_VIEWS, borrowed, connect, define_references, parquet_list, write
 from pipelines.errors import FlywheelError, NotConfigured, RetryLater, StopTheLine
 from pipelines.follow import Announced, announcement, follow_all, recover, results, settle
 from pipelines.lake import FileEntry, Lake, Snapshot, storage
@@ -90,16 +91,17 @@ def build_tables(
     """
     lake, done, failed = Lake(settings), [], {}
     due: list[Announced] = []
-    for name in names:
-        if broken := sorted(failed.keys() & set(contract(name).reads)):
-            failed[name] = StopTheLine(f"not built, as {', '.join(broken)} was not")
-            continue
-        try:
-            done.append(_build(settings, lake, name, days, report, due))
-            tell(done[-1])
-        except FlywheelError as error:
-            log.error("%s: %s", name, error)
-            failed[name] = error
+    with connect(settings, only=MART_MACROS) as con:
+        for name in names:
+            if broken := sorted(failed.keys() & set(contract(name).reads)):
+                failed[name] = StopTheLine(f"not built, as {', '.join(broken)} was not")
+                continue
+            try:
+                done.append(_build(lake, con, name, days, report, due))
+                tell(done[-1])
+            except FlywheelError as error:
+                log.error("%s: %s", name, error)
+                failed[name] = error
     # What the audits found of all tables is written at once. Should we die before, it is announced, and written by whoever comes next.
     follow_all(lake, due)
     lake.publish_views()
@@ -119,13 +121,14 @@ def build_table(settings: Settings, table: str, days: Iterable[date] | None = No
     """
     lake = Lake(settings)
     due: list[Announced] = []
-    done = _build(settings, lake, table, days, report, due)
+    with connect(settings, only=MART_MACROS) as con:
+        done = _build(lake, con, table, days, report, due)
     follow_all(lake, due)
     lake.publish_views()
     return done
 
 
-def _build(settings: Settings, lake: Lake, table: str, days: Iterable[date] | None, report: Report, due: list[Announced]) -> BuildReport:
+def _build(lake: Lake, con: duckdb.DuckDBPyConnection, table: str, days: Iterable[date] | None, report: Report, due: list[Announced]) -> BuildReport:
     """Build one table; what must follow its commits is added to `due`."""
     promised, started = contract(table), time.monotonic()
     if not promised.is_built:
@@ -133,14 +136,15 @@ def _build(settings: Settings, lake: Lake, table: str, days: Iterable[date] | No
     recover(lake, table)
     done = BuildReport(table)
     if promised.partition is None:
-        done.rows = _build_whole(settings, lake, promised, days is not None, due)
+        done.rows = _build_whole(lake, con, promised, days is not None, due)
     else:
-        prints = fingerprints(settings, lake, promised)
+        inputs = _input_files(lake, promised)
+        prints = _fingerprints(lake, con, promised, inputs)
         todo = _stale(lake, promised, prints) if days is None else sorted({promised.partition.start(day) for day in days})
-        sizes = {d: n for d, (_, n) in _input_files(lake, promised).items()}
+        sizes = {d: rows for d, (_, rows) in inputs.items()}
         for run in _runs(promised.partition, todo, sizes):
             report(f"{table}: {run[0]} … {run[-1]}", None)
-            done.rows += _build_days(settings, lake, promised, run, prints, report, due)
+            done.rows += _build_days(lake, con, promised, run, prints, sum(sizes.get(d, 0) for d in run), report, due)
         done.days = todo
     done.seconds = time.monotonic() - started
     log.info("%s", done)
@@ -150,8 +154,8 @@ def _build(settings: Settings, lake: Lake, table: str, days: Iterable[date] | No
 def stale_days(settings: Settings, table: str) -> list[date]:
     """Days of a mart whose inputs are others than when it was last built."""
     lake, promised = Lake(settings), contract(table)
-    prints = fingerprints(settings, lake, promised)
-    return _stale(lake, promised, prints)
+    with connect(settings, only=()) as con:
+        return _stale(lake, promised, _fingerprints(lake, con, promised, _input_files(lake, promised)))
 
 
 def _stale(lake: Lake, promised: Contract, prints: dict[date, str]) -> list[date]:
@@ -159,23 +163,24 @@ def _stale(lake: Lake, promised: Contract, prints: dict[date, str]) -> list[date
     return sorted(d for d in prints.keys() | built.keys() if prints.get(d, "nothing") != built.get(d) and d == promised.partition.start(d))
 
 
-def fingerprints(settings: Settings, lake: Lake, promised: Contract) -> dict[date, str]:
+def _fingerprints(lake: Lake, con: duckdb.DuckDBPyConnection, promised: Contract, inputs: dict[date, tuple[list[str], int]]) -> dict[date, str]:
     """By day: a hash of the SQL, the data files and, where the mart reads prices, the prices in force."""
-    sql = _code(settings, promised)
-    files = {day: paths for day, (paths, _) in _input_files(lake, promised).items()}
-    prices = _prices_by_day(settings, lake, sorted(files)) if "core.price" in promised.reads else {}
+    sql = _code(lake.settings, promised)
+    prices = _prices_by_day(lake, con, sorted(inputs)) if "core.price" in promised.reads else {}
     return {
         day: hashlib.sha256("\n".join([sql, *sorted(paths), str(prices.get(day))]).encode()).hexdigest()[:16]
-        for day, paths in files.items()
+        for day, (paths, _) in inputs.items()
     }
 
 
 def _input_files(lake: Lake, promised: Contract) -> dict[date, tuple[list[str], int]]:
+    """By day: the data files that its rows are made of, and how many rows these have."""
     days: dict[date, tuple[list[str], int]] = {}
     for name in promised.reads:
-        if contract(name).partition is None or contract(name).partition.transform != "day" or not lake.exists(name):
+        partition = contract(name).partition
+        if partition is None or partition.transform != "day" or (there := lake.found(name)) is None:
             continue
-        for entry in lake.snapshot(name).files:
+        for entry in there.files:
             for day in _seen_from(promised, entry.partition):
                 paths, rows = days.get(day, ([], 0))
                 days[day] = ([*paths, entry.path], rows + entry.rows)
@@ -203,13 +208,13 @@ def _references(promised: Contract) -> set[str]:
     return set(re.findall(r"\breference\.([a-z_]+)", text)) | {name for view, name in REFERENCE_VIEWS.items() if re.search(rf"\b{view}\b", text)}
 
 
-def _prices_by_day(settings: Settings, lake: Lake, days: list[date]) -> dict[date, str]:
+def _prices_by_day(lake: Lake, con: duckdb.DuckDBPyConnection, days: list[date]) -> dict[date, str]:
     """By day: a hash of every price in force on it, as known now and as known then. Later news about other days leave it as it is."""
     if not days or not lake.exists("core.price"):
         return {}
-    with connect(settings, only=()) as con:
-        lake.attach(con, "core.price")
-        return dict(con.execute(
+    with borrowed(con) as own:
+        lake.attach(own, "core.price")
+        return dict(own.execute(
             """
             with day as (select cast(unnest($days) as date) as day),
             first_price as (select min(valid_from) as first_from, price_key from core.price where known_to is null group by price_key)
@@ -263,32 +268,32 @@ def _attach(lake: Lake, con, promised: Contract, bounds: tuple[date, date] | Non
 
 
 def _build_days(
-    settings: Settings, lake: Lake, promised: Contract, days: list[date], prints: dict[date, str], report: Report, due: list[Announced]
+    lake: Lake, con: duckdb.DuckDBPyConnection, promised: Contract, days: list[date], prints: dict[date, str], input_rows: int, report: Report, due: list[Announced]
 ) -> int:
-    scratch = settings.scratch / uuid.uuid4().hex
+    scratch = lake.settings.scratch / uuid.uuid4().hex
     scratch.mkdir(parents=True)
     rows = 0
 
     def attempt(seen: Snapshot) -> None:
         nonlocal rows
-        with connect(settings, only=MART_MACROS) as con:
+        with borrowed(con) as own:
             bounds = (days[0], promised.partition.end(days[-1]))
-            _attach(lake, con, promised, bounds)
+            _attach(lake, own, promised, bounds)
             sql, bound = _select(promised), dict(zip(("from_day", "to_day"), bounds, strict=True))
             column = promised.partition.column
-            if promised.day_by_day and is_worth_it(sum(rows for day, (_, rows) in _input_files(lake, promised).items() if day in set(days)), len(days)):
+            if promised.day_by_day and is_worth_it(input_rows, len(days)):
                 staged = write_each_day(
-                    con, sql, promised.casts(), days, scratch / uuid.uuid4().hex,
-                    run=lambda own, q, bounds: _run(own, promised, q, bounds), report=report, doing=f"building {promised.table}",
+                    own, sql, promised.casts(), days, scratch / uuid.uuid4().hex,
+                    run=lambda day, q, bounds: _run(day, promised, q, bounds), report=report, doing=f"building {promised.table}",
                 )
             else:
                 staged = write_days(
-                    con, f"select {', '.join(promised.typed())} from ({sql})", f"cast({column} as date)", days, scratch / uuid.uuid4().hex,
-                    run=lambda q: _run(con, promised, q, bound), report=report, doing=f"building {promised.table}",
+                    own, f"select {', '.join(promised.typed())} from ({sql})", f"cast({column} as date)", days, scratch / uuid.uuid4().hex,
+                    run=lambda q: _run(own, promised, q, bound), report=report, doing=f"building {promised.table}",
                 )
-            same = _as_before(con, promised, staged, {d: seen.of([d]) for d in days})
+            same = _as_before(own, promised, staged, {d: seen.of([d]) for d in days})
         name, paths = uuid.uuid4().hex, [str(p) for p, _ in staged]
-        audit = gate.audit(settings, promised, paths, batch=f"{days[0]} to {days[-1]}") if paths else None
+        audit = gate.audit(lake.settings, promised, paths, batch=f"{days[0]} to {days[-1]}", con=con) if paths else None
         steps = [results(lake, audit, scratch)] if audit else []
         add = [lake.upload(p, promised.table, d) for p, d in staged if d not in same]
         marks = {f"{BUILT}{d}": prints.get(d, "nothing") for d in days}
@@ -303,10 +308,10 @@ def _build_days(
     return rows
 
 
-def _build_whole(settings: Settings, lake: Lake, promised: Contract, force: bool, due: list[Announced]) -> int:
+def _build_whole(lake: Lake, con: duckdb.DuckDBPyConnection, promised: Contract, force: bool, due: list[Announced]) -> int:
     basis = hashlib.sha256("\n".join(
-        [_code(settings, promised), *(f"{n} {[e.path for e in lake.snapshot(n).files] if lake.exists(n) else None}" for n in promised.reads)]).encode()).hexdigest()[:16]
-    scratch = settings.scratch / uuid.uuid4().hex
+        [_code(lake.settings, promised), *(f"{n} {[e.path for e in there.files] if (there := lake.found(n)) else None}" for n in promised.reads)]).encode()).hexdigest()[:16]
+    scratch = lake.settings.scratch / uuid.uuid4().hex
     scratch.mkdir(parents=True)
     rows = 0
 
@@ -315,15 +320,15 @@ def _build_whole(settings: Settings, lake: Lake, promised: Contract, force: bool
         if seen.table.properties.get("flywheel.basis") == basis and not force:
             rows = sum(e.rows for e in seen.files)
             return
-        with connect(settings, only=MART_MACROS) as con:
-            _attach(lake, con, promised, None)
+        with borrowed(con) as own:
+            _attach(lake, own, promised, None)
             path = scratch / f"{uuid.uuid4().hex}.parquet"
             try:
-                write(con, path, f"select {', '.join(promised.typed())} from ({_select(promised)})")
+                write(own, path, f"select {', '.join(promised.typed())} from ({_select(promised)})")
             except Exception as error:
                 raise StopTheLine(f"{promised.sql_path.relative_to(ROOT)} does not run: {error}") from error
-            same = _as_before(con, promised, [(path, None)], {None: seen.files})
-        audit = gate.audit(settings, promised, [str(path)], batch="whole")
+            same = _as_before(own, promised, [(path, None)], {None: seen.files})
+        audit = gate.audit(lake.settings, promised, [str(path)], batch="whole", con=con)
         name, steps = uuid.uuid4().hex, [results(lake, audit, scratch)]
         add = [] if same else [lake.upload(path, promised.table)]
         lake.commit(seen, add, [] if same else seen.files, properties={"flywheel.basis": basis, **announcement(name, steps)})
@@ -342,8 +347,6 @@ def _as_before(con, promised: Contract, staged: list[tuple[Path, D]], there: dic
 
     Their files stay: what reads them has nothing new to read, so that a change goes no further than it matters.
     """
-    import duckdb
-
     day_of = {str(path): day for path, day in staged if there[day]} | {entry.path: day for day, entries in there.items() for entry in entries}
     found = []
     for paths in ([str(path) for path, day in staged if there[day]], [entry.path for entries in there.values() for entry in entries]):
@@ -367,8 +370,6 @@ def _select(promised: Contract) -> str:
 
 
 def _run(con, promised: Contract, query: str, bound: dict[str, object]) -> None:
-    import duckdb
-
     used = {k: v for k, v in bound.items() if f"${k}" in query}
     try:
         con.execute(query, used)

@@ -53,6 +53,31 @@ def connect(settings: Settings, only: Iterable[str] | None = None) -> Iterator[d
         con.close()
 
 
+@contextmanager
+def borrowed(con: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The same DuckDB for one piece of work after another: what is made in it meanwhile, other than by its owner, is gone afterwards.
+
+    A millisecond or two, where opening and closing a DuckDB that knows the macros takes 20. One at a time.
+    """
+    own = con.cursor()
+    own.execute("set timezone = 'UTC'")  # which a cursor does not take over
+    try:
+        yield own
+    finally:
+        own.close()
+        for (drop,) in con.execute(LEFT).fetchall():
+            con.execute(drop)
+
+
+LEFT = """
+    select drop from (
+        select 1 as step, format('drop schema "{}" cascade', schema_name) as drop from duckdb_schemas() where not internal and schema_name <> 'main'
+        union all select 2, format('drop view "{}"', view_name) from duckdb_views() where not internal and schema_name = 'main' and not temporary
+        union all select 3, format('drop table "{}"', table_name) from duckdb_tables() where not internal and schema_name = 'main' and not temporary
+        union all select 4, format('drop type "{}"', type_name) from duckdb_types() where not internal and schema_name = 'main'
+    ) order by step"""
+
+
 def register_stores(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     """Let a connection read landing and warehouse where they are on another store than the local disk, as fsspec does."""
     schemes = {urlsplit(url).scheme for url in (settings.landing, settings.warehouse)}

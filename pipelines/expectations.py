@@ -20,7 +20,6 @@ os.environ["GX_ANALYTICS_ENABLED"] = "false"
 
 import duckdb_sqlalchemy
 import great_expectations as gx
-import great_expectations.expectations as gxe
 import sqlalchemy as sa
 from great_expectations.core.metric_domain_types import MetricDomainTypes
 from great_expectations.core.metric_function_types import MetricPartialFunctionTypes
@@ -39,7 +38,7 @@ from great_expectations.render import LegacyRendererType, RenderedStringTemplate
 from great_expectations.render.renderer.renderer import renderer
 
 from pipelines.contracts import Contract, Promise
-from pipelines.gate import ROWS_AS_STAGED, count_sql
+from pipelines.gate import count_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -121,21 +120,11 @@ class ExpectPromiseToHold(BatchExpectation):
         ]
 
 
-def suite(promised: Contract, promises: Iterable[Promise], expected_rows: int | None = None) -> gx.ExpectationSuite:
+def suite(promised: Contract, promises: Iterable[Promise]) -> gx.ExpectationSuite:
     """The expectations that stand for promises of a contract; each names its promise in `meta`."""
-    native: dict[str, gxe.Expectation] = {}
-    for column in promised.columns:
-        if column.required:
-            native[f"{column.name}_given"] = gxe.ExpectColumnValuesToNotBeNull(column=column.name)
-        if column.one_of:
-            native[f"{column.name}_known"] = gxe.ExpectColumnValuesToBeInSet(column=column.name, value_set=[*column.one_of])
-    if expected_rows is not None:
-        native[ROWS_AS_STAGED] = gxe.ExpectTableRowCountToEqual(value=expected_rows)
     expectations = []
     for p in promises:
-        expectation = native.get(p.name) if p not in promised.promises else None
-        if expectation is None:
-            expectation = ExpectPromiseToHold(promise=p.name, because=p.because, level=p.level, sql=p.sql)
+        expectation = ExpectPromiseToHold(promise=p.name, because=p.because, level=p.level, sql=p.sql)
         expectation.severity = "critical" if p.severity == "stop" else "warning"
         expectation.meta = {"promise": p.name}
         expectations.append(expectation)

@@ -115,9 +115,8 @@ def follow_all(lake: Lake, commits: list[Announced]) -> None:
 
 def recover(lake: Lake, table: str) -> None:
     """Finish what commits of `table` announced and a crash cut off, or another process is at."""
-    if not lake.exists(table):
-        return
-    for name, steps in announced(lake.table(table)).items():
+    there = lake.found(table)
+    for name, steps in announced(there.table).items() if there else ():
         log.info("%s: finishing batch %s", table, name)
         follow(lake, table, name, steps)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import duckdb
 
 from pipelines.contracts import Contract, Promise, contract, literal, quoted, tables
-from pipelines.engine import MART_MACROS, connect, parquet_list, view_sql
+from pipelines.engine import MART_MACROS, borrowed, connect, parquet_list, view_sql
 from pipelines.errors import FlywheelError, PromiseBroken, RetryLater, StopTheLine
 from pipelines.settings import Settings
 
@@ -148,24 +148,26 @@ def promises(promised: Contract, expected_rows: int | None = None) -> list[Promi
     return found
 
 
-def audit(settings: Settings, promised: Contract, paths: list[str], *, batch: str, expected_rows: int | None = None) -> Audit:
+def audit(
+    settings: Settings, promised: Contract, paths: list[str], *, batch: str, expected_rows: int | None = None, con: duckdb.DuckDBPyConnection | None = None
+) -> Audit:
     """Validate staged Parquet files, all together, against the contract before they are committed.
 
     Returns the results; broken `warn` promises are in `warnings`. Raises `BatchRefused` (a `PromiseBroken`) when a `stop`
     promise is broken, a column is missing or a type differs; `StopTheLine` when a promise cannot be computed at all;
     `RetryLater` when disk or memory ran out. The results are also stored for `data_docs`. Within the settings' memory limit
-    and threads; one audit at a time in a process.
+    and threads, in the DuckDB that is `con`'s where one is given; one audit at a time in a process.
     """
     started = time.perf_counter()
     from pipelines import expectations
 
     listed = promises(promised, expected_rows)
-    with connect(settings, only=MART_MACROS) as con:
+    with borrowed(con) if con else connect(settings, only=MART_MACROS) as con:
         _check_columns(con, promised, paths, batch)
         con.execute(view_sql("batch", [(c.name, c.type) for c in promised.columns], paths, alike=True))
         rows = con.execute("select count(*) from batch").fetchone()[0]
         checked = [p.model_copy(update={"sql": p.sql.replace("{table}", "batch")}) for p in listed]
-        validated = expectations.validate(con, "batch", expectations.suite(promised, checked, expected_rows))
+        validated = expectations.validate(con, "batch", expectations.suite(promised, checked))
         held = {r.expectation_config.meta["promise"]: r.success for r in validated.results if not _raised(r)}
         if unheard := [p for p in checked if p.name not in held]:
             raise _uncomputable(con, promised, unheard)

@@ -136,6 +136,8 @@ class _Transaction(Transaction):
 
 _ENTRIES: dict[str, list[FileEntry]] = {}
 """The data files in a manifest, by its path; manifests never change."""
+_FILES: dict[str, list[FileEntry]] = {}
+"""The data files of a snapshot, in order, by the path of its list of manifests, which never changes either."""
 
 
 def _entries(manifest: ManifestFile, io: FileIO) -> list[FileEntry]:
@@ -163,8 +165,10 @@ class Snapshot:
         current = self.table.current_snapshot()
         if not current:
             return []
-        entries = (entry for manifest in current.manifests(self.table.io) for entry in _entries(manifest, self.table.io))
-        return sorted(entries, key=lambda e: e.path)
+        if current.manifest_list not in _FILES:
+            entries = (entry for manifest in current.manifests(self.table.io) for entry in _entries(manifest, self.table.io))
+            _remember(_FILES, current.manifest_list, sorted(entries, key=lambda e: e.path), most=256)
+        return _FILES[current.manifest_list]
 
     @property
     def alike(self) -> bool:
@@ -199,26 +203,27 @@ class Lake:
 
     def table(self, name: str) -> Table:
         """The Iceberg table of a contract, made on first use; columns added to the contract are added to it."""
+        if there := self._there(name):
+            return there
         promised = contract(name)
-        namespace = name.split(".")[0]
+        with suppress(NamespaceAlreadyExistsError, IntegrityError):
+            self.catalog.create_namespace(name.split(".")[0])
+        with suppress(TableAlreadyExistsError):
+            return self.catalog.create_table(name, _schema(promised), partition_spec=_partition_spec(promised), properties=_properties(promised))
+        return self._there(name)
+
+    def _there(self, name: str) -> Table | None:
         try:
-            found = self.catalog.load_table(name)
+            there = self.catalog.load_table(name)
         except NoSuchTableError:
-            with suppress(NamespaceAlreadyExistsError, IntegrityError):
-                self.catalog.create_namespace(namespace)
-            try:
-                found = self.catalog.create_table(
-                    name, _schema(promised), partition_spec=_partition_spec(promised), properties=_properties(promised)
-                )
-            except TableAlreadyExistsError:
-                found = self.catalog.load_table(name)
-        known = {f.name for f in found.schema().fields}
-        if missing := [c for c in promised.columns if c.name not in known]:
-            with found.update_schema() as update:
+            return None
+        known = {f.name for f in there.schema().fields}
+        if missing := [c for c in contract(name).columns if c.name not in known]:
+            with there.update_schema() as update:
                 for column in missing:
                     update.add_column(column.name, _iceberg_type(column.type), doc=column.means)
-            found = self.catalog.load_table(name)
-        return found
+            there = self.catalog.load_table(name)
+        return there
 
     def exists(self, name: str) -> bool:
         return self.catalog.table_exists(name)
@@ -226,6 +231,11 @@ class Lake:
     def snapshot(self, name: str) -> Snapshot:
         """A table as it is now."""
         return Snapshot(self.table(name))
+
+    def found(self, name: str) -> Snapshot | None:
+        """A table as it is now; None, and it is not made, where nothing was ever written to it."""
+        there = self._there(name)
+        return Snapshot(there) if there else None
 
     def new_path(self, name: str, partition: date | str | None = None) -> str:
         """A path for a data file that no snapshot knows yet."""
@@ -347,11 +357,10 @@ class Lake:
             with duckdb.connect(str(fresh)) as con:
                 register_stores(con, self.settings)
                 for name in tables():
-                    if not self.exists(name):
+                    if (seen := self.found(name)) is None:
                         continue
                     promised = contract(name)
                     con.execute(f"create schema if not exists {name.split('.')[0]}")
-                    seen = self.snapshot(name)
                     con.execute(view_sql(name, _columns(promised), [e.path for e in seen.files], alike=seen.alike))
                     con.execute(f"comment on view {name} is '{promised.sentence.replace(chr(39), chr(39) * 2)}'")
                 # Closing would write too, but keep silent about a full disk.
@@ -361,14 +370,10 @@ class Lake:
 
     def attach(self, con, name: str, partitions: Iterable[date | str] | None = None) -> Snapshot | None:
         """Make the table readable in `con` under its own name, limited to some partitions when given."""
-        if not self.exists(name):
-            con.execute(f"create schema if not exists {name.split('.')[0]}")
-            con.execute(view_sql(name, _columns(contract(name)), []))
-            return None
-        seen = self.snapshot(name)
-        entries = seen.files if partitions is None else seen.of(partitions)
+        seen = self.found(name)
+        entries = [] if seen is None else seen.files if partitions is None else seen.of(partitions)
         con.execute(f"create schema if not exists {name.split('.')[0]}")
-        con.execute(view_sql(name, _columns(contract(name)), [entry.path for entry in entries], alike=seen.alike))
+        con.execute(view_sql(name, _columns(contract(name)), [entry.path for entry in entries], alike=seen is not None and seen.alike))
         return seen
 
 
