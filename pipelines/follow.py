@@ -137,7 +137,10 @@ def _replace(lake: Lake, seen: Snapshot, steps: list[dict]) -> None:
     dropping = [step for step in steps if step["drop"]]
     if dropping and seen.files:
         columns = ", ".join(map(quoted, contract(steps[0]["table"]).names))
-        dropped = "(" + " or ".join(_matches(step) for step in dropping) + ")"
+        alike: dict[tuple, list[str]] = {}
+        for step in dropping:
+            alike.setdefault(tuple(step["on"].items()), []).append(step["drop"])
+        dropped = "(" + " or ".join(_matches(on, drops) for on, drops in alike.items()) + ")"
         with connect(lake.settings, only=()) as con:
             everything = parquet_list((e.path for e in seen.files), filename="_file")
             hit = {r[0] for r in con.execute(f"select distinct _file from {everything} t where {dropped}").fetchall()}
@@ -154,7 +157,6 @@ def _replace(lake: Lake, seen: Snapshot, steps: list[dict]) -> None:
     lake.commit(seen, [*(path for step in steps for path in step["add"]), *rewritten], remove)
 
 
-def _matches(step: dict) -> str:
-    match = " and ".join(f"d.{quoted(theirs)} = t.{quoted(ours)}" for ours, theirs in step["on"].items())
-    return f"exists (select 1 from {parquet_list([step['drop']])} d where {match})"
-
+def _matches(on: tuple[tuple[str, str], ...], drops: list[str]) -> str:
+    match = " and ".join(f"d.{quoted(theirs)} = t.{quoted(ours)}" for ours, theirs in on)
+    return f"exists (select 1 from {parquet_list(drops)} d where {match})"
