@@ -10,19 +10,21 @@
 -- A model that nobody at all used before is new, one that nobody uses any more is retired; else its coming and going is mix.
 --
 -- Table `period` says what is compared with what: months and weeks (pipelines/economy/periods.py), or what `flywheel explain` asks.
-with day_side as (
-    select day.usage_day, period.period_kind, period.period_day, 1 as side
+with span as (
+    -- The period before one is mostly a period too: what was used in it is summed up once.
+    select period_day as from_day, period_to as to_day from period
+    union
+    select previous_from, previous_to from period
+),
+day_span as (
+    select day.usage_day, span.from_day, span.to_day
     from (select distinct usage_day from marts.usage_daily) as day
-    join period on day.usage_day >= period.period_day and day.usage_day < period.period_to
-    union all
-    select day.usage_day, period.period_kind, period.period_day, 0
-    from (select distinct usage_day from marts.usage_daily) as day
-    join period on day.usage_day >= period.previous_from and day.usage_day < period.previous_to
+    join span on day.usage_day >= span.from_day and day.usage_day < span.to_day
 ),
 used as (
     -- Unknown is not zero: calls of unknown cost stay out on both sides, and are counted by marts.usage_daily.
     select
-        period_kind, period_day, side, tenant, workload, provider_name, model_name, service_tier, coalesce(context_above_tokens, 0) as band,
+        from_day, to_day, tenant, workload, provider_name, model_name, service_tier, coalesce(context_above_tokens, 0) as band,
         cast(sum(call_count - error_count) as double) as answered,
         cast(sum(charged_count) as double) as charged,
         cast(sum(case when cost_status <> 'not_billed' then input_uncached_tokens end) as double) as input_uncached,
@@ -43,9 +45,14 @@ used as (
         sum(output_media_cost_usd) as output_media_usd,
         sum(request_cost_usd) as request_usd
     from marts.usage_daily
-    join day_side using (usage_day)
+    join day_span using (usage_day)
     where cost_status not in ('unpriced', 'no_usage')
-    group by period_kind, period_day, side, tenant, workload, provider_name, model_name, service_tier, coalesce(context_above_tokens, 0)
+    group by from_day, to_day, tenant, workload, provider_name, model_name, service_tier, coalesce(context_above_tokens, 0)
+),
+sided as (
+    select period.period_kind, period.period_day, 1 as side, used.* from period join used on used.from_day = period.period_day and used.to_day = period.period_to
+    union all
+    select period.period_kind, period.period_day, 0, used.* from period join used on used.from_day = period.previous_from and used.to_day = period.previous_to
 ),
 -- Both sides next to each other; 0 is the period before.
 pair as (
@@ -70,7 +77,7 @@ pair as (
         coalesce(sum(case when side = 0 then reasoning_usd end), 0) as reasoning_usd0, coalesce(sum(case when side = 1 then reasoning_usd end), 0) as reasoning_usd1,
         coalesce(sum(case when side = 0 then output_media_usd end), 0) as output_media_usd0, coalesce(sum(case when side = 1 then output_media_usd end), 0) as output_media_usd1,
         coalesce(sum(case when side = 0 then request_usd end), 0) as request_usd0, coalesce(sum(case when side = 1 then request_usd end), 0) as request_usd1
-    from used
+    from sided
     group by period_kind, period_day, tenant, workload, provider_name, model_name, service_tier, band
 ),
 -- The sums that the factors are made of.
