@@ -5,7 +5,8 @@
 Takes in and builds a million simulated calls of 30 days. Then runs again with nothing new, with 0.1, 1 and 5 per cent more on new days, and
 with 1 per cent that come late for an old day, all in one process. Prints wall and processor seconds of each, and what they come to: a fixed
 part, which a run costs whatever it brings, and a part that grows with the calls (least squares over the processor seconds of the runs on new
-days). What is learnt (raters, confusion, routing log) looks at weeks or a month anew; --tables builds only those named. Imports come on top, once a process; Airflow's tasks are forked from one that has done them.
+days). What is learnt (raters, topics of confusion, the rewards of the routing log) looks at the last weeks anew; --tables builds only those
+named. Imports come on top, once a process; Airflow's tasks are forked from one that has done them.
 """
 
 from __future__ import annotations
