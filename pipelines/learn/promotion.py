@@ -251,6 +251,7 @@ def read_log(settings: Settings, lake: Lake) -> Log:
         raise TooLittle(
             f"too little to learn from: {', '.join(f'{count:,} {name}' for name, count in counted)}; {len(models)} models. "
             f"At least {FEWEST_ROWS} calls of 2 models, early and late ones, are needed."
+            + (" No call has a cost: bring in prices (flywheel prices), then flywheel build." if funnel[2] and not funnel[3] else "")
         )
     place = {m: n for n, m in enumerate(models)}
     candidates = np.zeros((len(rows), len(models)), dtype=bool)

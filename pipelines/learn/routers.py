@@ -30,11 +30,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from scipy.optimize import nnls
+from scipy.optimize import minimize, nnls
 from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import TruncatedSVD
 from sklearn.ensemble import ExtraTreesRegressor, HistGradientBoostingRegressor
-from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, KFold
 from sklearn.preprocessing import OneHotEncoder, normalize
 from sklearn.utils.validation import check_is_fitted
@@ -247,57 +247,84 @@ class TaskMeanRouter(Router):
 
 
 class KNNRouter(Router):
-    """Means over the requests most like this one (cosine of features), drawn towards the arms' overall means.
+    """What the labels say, and of what they leave unexplained the mean over the requests most like this one (cosine of the other features).
 
+    First each label's advantage, as `TaskMeanRouter` has it; what the neighbours add is drawn to nothing by `shrinkage` times as many rows.
     Exact search: an answer costs time in proportion to the rows learned from. More than `most_rows` are thinned evenly by chance.
+
+    label_columns: the columns (from, to) of a matrix X that are one-hot labels; with rows they are known.
     """
 
-    def __init__(self, features: Any = None, neighbours: int = 100, shrinkage: float = 1.0, most_rows: int = 50_000, random_state: int = 0):
+    def __init__(
+        self, features: Any = None, label_columns: tuple[int, int] | None = None, neighbours: int = 100, shrinkage: float = 0.5,
+        label_shrinkage: float = 10.0, most_rows: int = 50_000, random_state: int = 0,
+    ):
         self.features = features
+        self.label_columns = label_columns
         self.neighbours = neighbours
         self.shrinkage = shrinkage
+        self.label_shrinkage = label_shrinkage
         self.most_rows = most_rows
         self.random_state = random_state
 
     def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
         Z = self._fit_matrix(X)
-        if len(rewards) > self.most_rows:
-            kept = np.sort(np.random.default_rng(self.random_state).choice(len(rewards), self.most_rows, replace=False))
-            Z, rewards, weight = Z[kept], rewards[kept], weight[kept]
+        self.labels_ = getattr(self.features_, "columns_", {}).get("labels", self.label_columns) or (0, 0)
+        labels, rest = Z[:, slice(*self.labels_)], rewards - self.arm_mean_
+        self.told_ = _told_by_labels(labels, rest, weight, self.label_shrinkage)
+        rest = rest - labels @ self.told_
+        if len(rest) > self.most_rows:
+            kept = np.sort(np.random.default_rng(self.random_state).choice(len(rest), self.most_rows, replace=False))
+            Z, rest, weight = Z[kept], rest[kept], weight[kept]
         # Columns that are nearly always filled go through dense products, which are far faster there.
-        self.is_dense_ = Z.getnnz(axis=0) > 0.3 * Z.shape[0] if sparse.issparse(Z) else np.ones(Z.shape[1], dtype=bool)
+        is_thick = Z.getnnz(axis=0) > 0.3 * Z.shape[0] if sparse.issparse(Z) else np.ones(Z.shape[1], dtype=bool)
+        is_compared = np.ones(Z.shape[1], dtype=bool)
+        is_compared[slice(*self.labels_)] = False
+        self.thin_columns_, self.thick_columns_ = np.flatnonzero(is_compared & ~is_thick), np.flatnonzero(is_compared & is_thick)
         thin, thick = self._unit(Z)
         self.thin_, self.thick_ = thin.T.tocsr(), np.ascontiguousarray(thick.T)
-        seen = ~np.isnan(rewards)
-        self.sum_ = np.where(seen, rewards - self.arm_mean_, 0) * weight[:, None]
+        seen = ~np.isnan(rest)
+        self.sum_ = np.where(seen, rest, 0) * weight[:, None]
         self.count_ = seen * weight[:, None]
 
     def _value(self, X: Any) -> np.ndarray:
         Z = self._matrix(X)
-        return np.vstack([self._value_of(Z[start : start + 512]) for start in range(0, Z.shape[0], 512)])
+        near = np.vstack([self._value_of(Z[start : start + 512]) for start in range(0, Z.shape[0], 512)])
+        return near + Z[:, slice(*self.labels_)] @ self.told_
 
     def _value_of(self, Z: Any) -> np.ndarray:
         thin, thick = self._unit(Z)
         like = (thin @ self.thin_).toarray() + thick @ self.thick_
         many = min(self.neighbours, like.shape[1])
         near = np.argpartition(like, like.shape[1] - many, axis=1)[:, like.shape[1] - many :]
-        return _level_and_advantage(self.sum_[near].sum(axis=1), self.count_[near].sum(axis=1), self.arm_mean_, self.shrinkage)
+        return _level_and_advantage(self.sum_[near].sum(axis=1), self.count_[near].sum(axis=1), self.arm_mean_, self.shrinkage * many)
 
     def _unit(self, Z: Any) -> tuple[sparse.csr_matrix, np.ndarray]:
-        Z = sparse.csr_matrix(normalize(Z))
-        return Z[:, ~self.is_dense_], Z[:, self.is_dense_].toarray()
+        Z = sparse.csr_matrix(Z)
+        thin, thick = Z[:, self.thin_columns_], Z[:, self.thick_columns_].toarray()
+        length = np.sqrt(np.asarray(thin.multiply(thin).sum(axis=1)) + (thick**2).sum(axis=1, keepdims=True))
+        length[length == 0] = 1
+        return sparse.diags(1 / length[:, 0]) @ thin, thick / length
 
 
 class RidgeRouter(Router):
-    """Linear: ridge regression of the level on the features, then of each arm's advantage over it.
+    """Linear, on what the labels leave unexplained: ridge regression of the level on the features, then of each arm's advantage over it.
 
-    Where some arms of a row were not seen, the level taken away is one that other folds' rows predict, so that it has not seen the answer.
+    First each label's advantage, as `TaskMeanRouter` has it. Where some arms of a row were not seen, the level taken away is one that
+    other folds' rows predict, so that it has not seen the answer.
+
+    label_columns: the columns (from, to) of a matrix X that are one-hot labels; with rows they are known.
     """
 
-    def __init__(self, features: Any = None, alpha: float = 10.0, level_alpha: float = 3.0, folds: int = 5, random_state: int = 0):
+    def __init__(
+        self, features: Any = None, label_columns: tuple[int, int] | None = None, alpha: float = 30.0, level_alpha: float = 3.0,
+        label_shrinkage: float = 10.0, folds: int = 5, random_state: int = 0,
+    ):
         self.features = features
+        self.label_columns = label_columns
         self.alpha = alpha
         self.level_alpha = level_alpha
+        self.label_shrinkage = label_shrinkage
         self.folds = folds
         self.random_state = random_state
 
@@ -306,6 +333,10 @@ class RidgeRouter(Router):
         some = np.flatnonzero(~np.isnan(rewards).all(axis=1))
         Z, rest, weight = Z[some], rewards[some] - self.arm_mean_, weight[some]
         seen = ~np.isnan(rest)
+        self.labels_ = getattr(self.features_, "columns_", {}).get("labels", self.label_columns) or (0, 0)
+        labels = Z[:, slice(*self.labels_)]
+        self.told_ = _told_by_labels(labels, rest, weight, self.label_shrinkage)
+        rest = rest - labels @ self.told_
         level = np.where(seen, rest, 0).sum(axis=1) / seen.sum(axis=1)
         self.level_ = self._ridge(self.level_alpha, Z).fit(Z, level, weight)
         if seen.all():
@@ -324,11 +355,19 @@ class RidgeRouter(Router):
 
     def _value(self, X: Any) -> np.ndarray:
         Z = self._matrix(X)
-        return self.arm_mean_ + self.level_.predict(Z)[:, None] + Z @ self.coef_ + self.intercept_
+        return self.arm_mean_ + Z[:, slice(*self.labels_)] @ self.told_ + self.level_.predict(Z)[:, None] + Z @ self.coef_ + self.intercept_
 
     @staticmethod
     def _ridge(alpha: float, Z: Any) -> Ridge:
         return Ridge(alpha=alpha, solver="sparse_cg" if sparse.issparse(Z) else "cholesky", tol=1e-4)
+
+
+def _told_by_labels(one_hot: Any, rest: np.ndarray, weight: np.ndarray, shrinkage: float) -> np.ndarray:
+    """(labels, k) to multiply the one-hot columns with, of whatever scale: what each label says of the rewards less their arm's mean, as `TaskMeanRouter` has it."""
+    scale = one_hot.max() if one_hot.shape[1] and one_hot.max() > 0 else 1.0
+    member = (one_hot.T @ sparse.diags(weight)) / scale
+    seen = ~np.isnan(rest)
+    return _level_and_advantage(member @ np.where(seen, rest, 0), member @ seen.astype(float), np.zeros(rest.shape[1]), shrinkage) / scale
 
 
 class LengthRouter(RidgeRouter):
@@ -341,6 +380,7 @@ class LengthRouter(RidgeRouter):
         self.text = text
 
     def _fit_matrix(self, X: Any) -> np.ndarray:
+        self.features_ = None
         return self._matrix(X)
 
     def _matrix(self, X: Any) -> np.ndarray:
@@ -349,7 +389,10 @@ class LengthRouter(RidgeRouter):
 
 
 class LogisticRouter(Router):
-    """Logistic regression an arm; a reward between 0 and 1 counts as so much of each.
+    """Logistic regressions of all arms at once; a reward between 0 and 1 counts as so much of each.
+
+    Each arm's line is one that all arms share, times `shared`, plus its own, and both are drawn to nothing (multi-task learning, Evgeniou &
+    Pontil 2004): what makes a request hard for any arm is learned from every answer, which counts most where one arm a request was seen.
 
     Beside the features themselves it is given `components` of the words' singular value decomposition (LSA, Deerwester et al. 1990), and
     these again for each label alone: what a topic says of an arm may differ by task. Fewer words than components: neither.
@@ -358,13 +401,14 @@ class LogisticRouter(Router):
     """
 
     def __init__(
-        self, features: Any = None, word_columns: tuple[int, int] | None = None, label_columns: tuple[int, int] | None = None, C: float = 0.3,
-        components: int = 100, random_state: int = 0,
+        self, features: Any = None, word_columns: tuple[int, int] | None = None, label_columns: tuple[int, int] | None = None, C: float = 0.1,
+        shared: float = 0.75, components: int = 100, random_state: int = 0,
     ):
         self.features = features
         self.word_columns = word_columns
         self.label_columns = label_columns
         self.C = C
+        self.shared = shared
         self.components = components
         self.random_state = random_state
 
@@ -377,14 +421,11 @@ class LogisticRouter(Router):
         svd = TruncatedSVD(self.components, random_state=self.random_state).fit(words) if is_wide else None
         self.components_ = svd.components_.T.astype(np.float32) if svd else np.zeros((words.shape[1], 0), dtype=np.float32)
         Z = self._inputs(Z)
-        self.coef_, self.intercept_ = np.zeros((Z.shape[1], rewards.shape[1])), np.empty(rewards.shape[1])
-        for arm in range(rewards.shape[1]):
-            rows = np.flatnonzero(~np.isnan(rewards[:, arm]))
-            line = _logistic(Z[rows], rewards[rows, arm], weight[rows], self.C)
-            if line is None:  # all failed, or all did well
-                self.intercept_[arm] = np.inf if self.arm_mean_[arm] > 0.5 else -np.inf
-            else:
-                self.coef_[:, arm], self.intercept_[arm] = line.coef_[0], line.intercept_[0]
+        differs = (self.arm_mean_ > 0) & (self.arm_mean_ < 1)
+        self.coef_ = np.zeros((Z.shape[1], rewards.shape[1]))
+        self.intercept_ = np.where(self.arm_mean_ > 0.5, np.inf, -np.inf)  # of an arm that always failed, or always did well
+        if differs.any():
+            self.coef_[:, differs], self.intercept_[differs] = _logistic(Z, rewards[:, differs], weight, self.C, self.shared)
 
     def _value(self, X: Any) -> np.ndarray:
         return _sigmoid(self._inputs(sparse.csr_matrix(self._matrix(X))) @ self.coef_ + self.intercept_)
@@ -407,13 +448,30 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.tanh(x / 2)
 
 
-def _logistic(Z: sparse.csr_matrix, reward: np.ndarray, weight: np.ndarray, C: float) -> LogisticRegression | None:
-    """Fitted to rewards in 0..1; None where only one outcome was seen."""
-    won, lost = np.flatnonzero(reward * weight > 0), np.flatnonzero((1 - reward) * weight > 0)
-    if not len(won) or not len(lost):
-        return None
-    parts = np.concatenate([(reward * weight)[won], ((1 - reward) * weight)[lost]])
-    return LogisticRegression(C=C, max_iter=300).fit(sparse.vstack([Z[won], Z[lost]]), np.repeat([1, 0], [len(won), len(lost)]), parts)
+def _logistic(Z: sparse.csr_matrix, rewards: np.ndarray, weight: np.ndarray, C: float, shared: float) -> tuple[np.ndarray, np.ndarray]:
+    """(d, k) coefficients and (k,) intercepts, the latter not drawn to nothing; cells of NaN are left out.
+
+    As one line over rows that stand once for every arm, with the features written twice, a library's regression would find the same
+    in some ten times the memory.
+    """
+    (_, d), k = Z.shape, rewards.shape[1]
+    seen = ~np.isnan(rewards)
+    count = C * seen * weight[:, None]
+    rewards = np.where(seen, rewards, 0.0)
+    back = Z.T.tocsr()
+    mean = ((count * rewards).sum(axis=0) / count.sum(axis=0)).clip(1e-6, 1 - 1e-6)
+
+    def loss(at: np.ndarray) -> tuple[float, np.ndarray]:
+        common, own, intercept = at[:d], at[d:-k].reshape(d, k), at[-k:]
+        logit = Z @ (own + shared * common[:, None]) + intercept
+        error = count * (_sigmoid(logit) - rewards)
+        slope = back @ error
+        slopes = np.concatenate([shared * slope.sum(axis=1) + common, (slope + own).ravel(), error.sum(axis=0)])
+        return (count * (np.logaddexp(0, logit) - rewards * logit)).sum() + 0.5 * (at[:-k] @ at[:-k]), slopes
+
+    start = np.concatenate([np.zeros(d * (k + 1)), np.log(mean / (1 - mean))])
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 100, "ftol": 1e-6}).x
+    return found[d:-k].reshape(d, k) + shared * found[:d, None], found[-k:]
 
 
 class BoostingRouter(Router):
@@ -482,14 +540,10 @@ class ForestRouter(Router):
         seen = ~np.isnan(rewards)
         rest = np.where(seen, rewards - self.arm_mean_, 0)
         # All that the trees are given is a product with the features: labels as what they say of each arm, plain columns as they are.
-        one_hot = Z[:, labels]
-        scale = one_hot.max() if len(labels) else 1.0
-        member = (one_hot.T @ sparse.diags(weight)) / scale
-        told = _level_and_advantage(member @ rest, member @ seen.astype(float), np.zeros(rest.shape[1]), self.label_shrinkage)
         is_wide = min(Z.shape[0], len(other)) > self.components
         plain = plain if is_wide else np.concatenate([plain, other])
         self.small_ = sparse.lil_matrix((Z.shape[1], rest.shape[1] + len(plain)))
-        self.small_[labels, : rest.shape[1]] = told / scale
+        self.small_[labels, : rest.shape[1]] = _told_by_labels(Z[:, labels], rewards - self.arm_mean_, weight, self.label_shrinkage)
         self.small_[plain, rest.shape[1] + np.arange(len(plain))] = 1
         self.small_ = self.small_.tocsr()
         self.components_ = np.zeros((Z.shape[1], self.components if is_wide else 0), dtype=np.float32)
@@ -567,20 +621,17 @@ class CombinedRouter(Router):
         at = getattr(self.features_, "columns_", {})
         return [
             *([("task mean", TaskMeanRouter(labels, shrinkage=10.0))] if labels else []),
-            ("ridge", RidgeRouter(alpha=30.0)),
+            ("ridge", RidgeRouter(label_columns=at.get("labels"))),
             ("logistic", LogisticRouter(word_columns=at.get("words"), label_columns=at.get("labels"), random_state=self.random_state)),
-            ("nearest neighbours", KNNRouter(random_state=self.random_state)),
+            ("nearest neighbours", KNNRouter(label_columns=at.get("labels"), random_state=self.random_state)),
             ("forest", ForestRouter(label_columns=at.get("labels"), plain_columns=[at[name] for name in ("shape", "numbers") if name in at], random_state=self.random_state)),
         ]
 
     def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
         Z = self._fit_matrix(X)
         members = list(self.members) if self.members is not None else self._own_members()
-        n = len(rewards)
-        same = np.arange(n) if self.features_ is None else pd.factorize(np.array(texts(X, self.features_.text), dtype=object))[0]
-        folds = list(GroupKFold(min(self.folds, len(np.unique(same))), shuffle=True, random_state=self.random_state).split(same, groups=same))
-        foretold = np.empty((len(members), *rewards.shape))
-        for learn, hold in folds:
+        foretold = np.broadcast_to(self.arm_mean_, (len(members), *rewards.shape)).copy()
+        for learn, hold in self._folds(X, len(rewards)):
             for m, (_, member) in enumerate(members):
                 rows = X if member.wants_rows else Z
                 foretold[m, hold] = self._fit(member, _take(rows, learn), rewards[learn], weight[learn], _take(rows, hold))
@@ -600,6 +651,16 @@ class CombinedRouter(Router):
         for (_, member), in_level, in_advantage in zip(members, self.level_weight_, self.advantage_weight_, strict=True):
             used = in_level > 0 or in_advantage > 0
             self.fitted_.append(clone(member).fit(X if member.wants_rows else Z, rewards, sample_weight=weight) if used else None)
+
+    def _folds(self, X: Any, n: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Equal texts in one fold; that two rows have no text, or that all have the same, does not make them the same request."""
+        same = np.arange(n)
+        if self.features_ is not None:
+            found = np.array(texts(X, self.features_.text), dtype=object)
+            first = pd.factorize(found)[0]
+            same = np.where(found == "", n + same, first) if first.any() else same
+        groups = len(np.unique(same))
+        return list(GroupKFold(min(self.folds, groups), shuffle=True, random_state=self.random_state).split(same, groups=same)) if groups > 1 else []
 
     def _fit(self, member: Router, rows: Any, rewards: np.ndarray, weight: np.ndarray, held: Any) -> np.ndarray:
         try:

@@ -182,6 +182,10 @@ def test_too_little_is_told_by_the_step_it_was_lost_at(tmp_path):
     settings = Settings(home=tmp_path, threads=2, memory_limit="400MB")
     with pytest.raises(TooLittle, match="120 calls that were a choice"):
         train(logged(settings, drawn(120, seed=5, good=BETTER)))
+    few = drawn(120, seed=5, good=BETTER)
+    unpriced = few.set_column(few.schema.get_field_index("list_cost_usd"), "list_cost_usd", pa.nulls(120, pa.float64()))
+    with pytest.raises(TooLittle, match="flywheel prices"):
+        train(logged(settings, unpriced))
 
 
 def test_what_a_call_is_worth_changes_the_choice(tmp_path):

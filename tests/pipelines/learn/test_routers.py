@@ -118,7 +118,8 @@ def test_rows_and_arms_without_a_reward_are_unknown_not_bad(known) -> None:
 def test_a_matrix_and_a_pipeline_do_as_well_as_rows(known) -> None:
     (rows, rewards, _), (new, *_) = known
     alone = RidgeRouter(TEXT).fit(rows, rewards).predict(new)
-    piped = Pipeline([("features", TEXT), ("router", RidgeRouter())]).fit(rows, rewards).predict(new)
+    labels = clone(TEXT).fit(rows).columns_["labels"]
+    piped = Pipeline([("features", TEXT), ("router", RidgeRouter(label_columns=labels))]).fit(rows, rewards).predict(new)
     assert (alone == piped).all()
     matrix = np.random.default_rng(0).random((200, 5))
     truth = np.column_stack([matrix[:, 0] > 0.5, matrix[:, 0] <= 0.5]).astype(float)
@@ -296,6 +297,45 @@ def test_odd_texts_break_nothing(known) -> None:
     assert len(router.predict(odd, 1.0)) == 6 and not np.isnan(router.predict_value(odd)).any()
     assert router.predict(odd.head(0)).shape == (0,)
     assert RidgeRouter().fit(["", "", "?", "!"], np.eye(2)[[0, 1, 0, 1]]).predict(["x"]).shape == (1,)
+
+
+@pytest.mark.parametrize("text", ["", None, "the same"])
+def test_a_log_without_texts_is_learned_from_by_its_labels(known, text) -> None:
+    (rows, rewards, costs), (new, *_) = known
+    for given in (rewards, hidden(rewards)[0]):
+        router = CombinedRouter(TEXT, folds=3).fit(rows.assign(prompt=text), given, costs)
+        chance = np.array([CHANCE[t] for t in new.task])
+        assert reward_of(router.predict_value(new.assign(prompt=text)).argmax(axis=1), chance).mean() > 0.8
+    one = CombinedRouter(TEXT).fit(rows.head(1), rewards.head(1))
+    assert (one.predict_value(new) == rewards.to_numpy()[0]).all()
+
+
+def test_an_arm_that_always_fails_or_never_does_has_no_line(known) -> None:
+    (rows, rewards, _), (new, *_) = known
+    value = LogisticRouter(TEXT).fit(rows, rewards.assign(small=0.0)).predict_value(new)
+    assert (value[:, 0] == 0).all() and value[:, 1].std() > 0.1
+
+
+def test_what_all_arms_share_is_learned_from_every_answer() -> None:
+    """Requests are hard or easy for all arms alike; of the rare arm few answers were seen, none of them hard."""
+    rng = np.random.default_rng(0)
+    hard = rng.random(600) < 0.5
+    rows = [" ".join(rng.choice(["prove", "lemma", "theorem"] if h else ["hello", "weather", "thanks"], 6)) for h in hard]
+    rewards = (rng.random((600, 2)) < np.where(hard, 0.1, 0.9)[:, None]).astype(float)
+    rewards[:, 1] = np.where(~hard & (rng.random(600) < 0.1), rewards[:, 1], np.nan)
+    foretold = {shared: LogisticRouter(shared=shared).fit(rows, rewards).predict_value(rows)[:, 1] for shared in (0.0, 0.75)}
+    assert foretold[0.75][hard].mean() < 0.75 < foretold[0.75][~hard].mean()
+    assert foretold[0.0][hard].mean() > 0.85
+
+
+def test_neighbours_and_lines_add_to_what_the_labels_say() -> None:
+    """A text that says nothing leaves the lookup as it is."""
+    rows, rewards, _ = drawn(600)
+    rows["prompt"] = "the same"
+    lookup = TaskMeanRouter(shrinkage=10).fit(rows, rewards).predict_value(rows)
+    for router in (KNNRouter(TEXT), RidgeRouter(TEXT)):
+        value = router.fit(rows, rewards).predict_value(rows)
+        assert np.abs(value - lookup).max() < 0.05
 
 
 def test_one_answer_takes_milliseconds(known) -> None:
