@@ -16,9 +16,6 @@ snapshot as (
         on seen.quoted_at <= moment.moment_at and seen.quoted_at > moment.moment_at - interval 45 day
     group by moment.moment_at, moment.month_no, seen.feed
 ),
-feed_start as (
-    select feed, min(quoted_at) as first_at from core.price_quote group by feed
-),
 listing as (
     select
         snapshot.moment_at, snapshot.month_no, snapshot.feed, quote.feed_model, any_value(quote.provider_name) as provider_name,
@@ -29,7 +26,12 @@ listing as (
     group by snapshot.moment_at, snapshot.month_no, snapshot.feed, quote.feed_model
 ),
 first_listed as (
-    select feed, feed_model, min(quoted_at) as first_at from core.price_quote group by feed, feed_model
+    -- A list that is read for the first time tells of models that are years old; where it says since when it has them, that counts.
+    select
+        feed, feed_model, min(quoted_at) as first_at,
+        least(min(quoted_at), coalesce(min(cast(listed_day as timestamp)), min(quoted_at))) as since_at
+    from core.price_quote
+    group by feed, feed_model
 ),
 price as (
     select
@@ -60,8 +62,9 @@ blended as (
     select
         sheet.*,
         ln((3 * input_usd_per_mtok + output_usd_per_mtok) / 4) as log_price,
-        first_listed.first_at as first_listed_at,
-        first_listed.first_at = feed_start.first_at as is_first_list,
+        first_listed.since_at as first_listed_at,
+        -- Never changed since we have known of it: since it has been listed.
+        case when sheet.since_at > first_listed.first_at then sheet.since_at else least(sheet.since_at, first_listed.since_at) end as unchanged_since_at,
         regexp_extract(model_name, '^[a-z-]+') as line_name,
         regexp_extract(model_name, '^[a-z]+') as family_word,
         -- anthropic/claude-3-haiku on an aggregator's list, bedrock/... on another: who makes or sells it
@@ -69,7 +72,6 @@ blended as (
         model_family(model_name) as family_name
     from sheet
     join first_listed using (feed, feed_model)
-    join feed_start using (feed)
 ),
 moved as (
     -- Half a permille is rounding, not a price.
@@ -149,15 +151,17 @@ select
     rate.moment_at, rate.month_no, rate.feed, rate.feed_model, rate.provider_name, rate.provider_kind, rate.model_name, rate.mode,
     rate.input_usd_per_mtok, rate.output_usd_per_mtok, rate.log_price, rate.log_ratio, rate.has_changed, rate.will_change,
     ln(1 + date_diff('day', rate.first_listed_at, rate.moment_at)) as log_age_days,
-    ln(1 + greatest(0, date_diff('day', rate.since_at, rate.moment_at))) as log_unchanged_days,
+    ln(1 + greatest(0, date_diff('day', rate.unchanged_since_at, rate.moment_at))) as log_unchanged_days,
     -- Prices settle in the first months, and then stay.
     least(ln(30), ln(1 + date_diff('day', rate.first_listed_at, rate.moment_at))) as log_young_days,
     greatest(0, ln(1 + date_diff('day', rate.first_listed_at, rate.moment_at)) - ln(120)) as log_old_days,
-    greatest(0, ln(1 + greatest(0, date_diff('day', rate.since_at, rate.moment_at))) - ln(120)) as log_settled_days,
+    greatest(0, ln(1 + greatest(0, date_diff('day', rate.unchanged_since_at, rate.moment_at))) - ln(120)) as log_settled_days,
     cast(coalesce(rate.mode, 'chat') = 'chat' as integer) as is_chat,
-    cast(coalesce(open_weights.is_open, false) as integer) as is_open_weights,
-    cast(rate.since_at > rate.first_listed_at as integer) as has_ever_changed,
-    cast(rate.is_first_list as integer) as is_first_list,
+    -- A name that says how many parameters there are is one of weights that anybody may serve.
+    cast(coalesce(open_weights.is_open, false) or regexp_matches(lower(rate.feed_model), '(^|[^a-z0-9.])([0-9]+x)?[0-9]+([.][0-9]+)?b([^a-z0-9]|$)') as integer)
+        as is_open_weights,
+    least(4, greatest(-3, rate.log_price)) as log_price_level,
+    least(3, greatest(-1, ln(greatest(rate.output_usd_per_mtok, 1e-9) / greatest(rate.input_usd_per_mtok, 1e-9)))) as log_output_ratio,
     cast(coalesce(rate.has_changed, false) as integer) as changed_last_month,
     ln(rate.provider_change_share) as log_provider_share,
     ln((coalesce(rate.recent_changes, 0) + 10 * rate.provider_change_share) / (rate.recent_months + 10)) as log_recent_share,
