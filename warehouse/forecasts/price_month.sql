@@ -89,54 +89,39 @@ moved as (
         on later.feed = now_seen.feed and later.feed_model = now_seen.feed_model and later.month_no = now_seen.month_no - 1
 ),
 tally as (
-    -- Months seen and changes in them, up to and with the row's own month: of the sheet, its owner, its family on this list, its provider, the list.
+    -- Months seen and changes in them, up to and with the row's own month: of the sheet, its owner, its family on this list, the list.
     select
         *,
         sum(cast(has_changed as integer)) over sheet as own_changes, count(has_changed) over sheet as own_months,
         sum(cast(has_changed as integer)) over owner as owner_changes, count(has_changed) over owner as owner_months,
         sum(cast(has_changed as integer)) over family as family_changes, count(has_changed) over family as family_months,
-        sum(cast(has_changed as integer)) over provider as provider_changes, count(has_changed) over provider as provider_months,
-        sum(cast(has_changed as integer)) over provider_recent as recent_changes, count(has_changed) over provider_recent as recent_months,
-        sum(cast(has_changed as integer)) over list as feed_changes, count(has_changed) over list as feed_months,
-        sum(cast(has_changed as integer)) over list_recent as feed_recent_changes, count(has_changed) over list_recent as feed_recent_months
+        sum(cast(has_changed as integer)) over list as feed_changes, count(has_changed) over list as feed_months
     from moved
     window
         sheet as (partition by feed, feed_model order by month_no desc),
         owner as (partition by feed, owner_name order by month_no desc),
         family as (partition by feed, family_word order by month_no desc),
-        provider as (partition by feed, provider_name order by month_no desc),
-        provider_recent as (partition by feed, provider_name order by month_no desc range between 2 preceding and current row),
-        list as (partition by feed order by month_no desc),
-        list_recent as (partition by feed order by month_no desc range between 2 preceding and current row)
+        list as (partition by feed order by month_no desc)
 ),
 list_rate as (
     select *, (coalesce(feed_changes, 0) + 1) / (feed_months + 60.0) as feed_change_share from tally
 ),
 rate as (
-    -- Empirical Bayes: what a group did so far, on the way to what the larger group did (by 20 or 30 model-months, 6 for a single model).
+    -- Empirical Bayes: what a group did so far, on the way to what the larger group did (by 20 model-months, 6 for a single model).
     select
         *,
-        (coalesce(provider_changes, 0) + 30 * feed_change_share) / (provider_months + 30) as provider_change_share,
         (coalesce(owner_changes, 0) + 20 * feed_change_share) / (owner_months + 20) as owner_change_share,
-        (coalesce(family_changes, 0) + 20 * feed_change_share) / (family_months + 20) as family_change_share,
-        (coalesce(feed_recent_changes, 0) + 120 * feed_change_share) / (feed_recent_months + 120) as feed_recent_share
+        (coalesce(family_changes, 0) + 20 * feed_change_share) / (family_months + 20) as family_change_share
     from list_rate
 ),
-rival as (
-    select
-        month_no, model_name, count(*) as seller_count, min(log_price) as lowest_log_price, median(log_price) as median_log_price,
-        count(*) filter (where has_changed) as changed_count
-    from moved
-    group by month_no, model_name
-),
 family as (
-    select month_no, family_name, median(log_price) as median_log_price, count(*) filter (where has_changed) as changed_count, count(*) as sheet_count
+    select month_no, family_name, median(log_price) as median_log_price
     from moved
     group by month_no, family_name
 ),
 line as (
     -- The newest of the same line at the same seller.
-    select month_no, feed, provider_name, line_name, max(first_listed_at) as newest_at, min(log_price) as lowest_log_price
+    select month_no, feed, provider_name, line_name, max(first_listed_at) as newest_at
     from moved
     group by month_no, feed, provider_name, line_name
 ),
@@ -151,9 +136,6 @@ select
     rate.moment_at, rate.month_no, rate.feed, rate.feed_model, rate.provider_name, rate.provider_kind, rate.model_name, rate.mode,
     rate.input_usd_per_mtok, rate.output_usd_per_mtok, rate.log_price, rate.log_ratio, rate.has_changed, rate.will_change,
     ln(1 + date_diff('day', rate.first_listed_at, rate.moment_at)) as log_age_days,
-    ln(1 + greatest(0, date_diff('day', rate.unchanged_since_at, rate.moment_at))) as log_unchanged_days,
-    -- Prices settle in the first months, and then stay.
-    least(ln(30), ln(1 + date_diff('day', rate.first_listed_at, rate.moment_at))) as log_young_days,
     greatest(0, ln(1 + date_diff('day', rate.first_listed_at, rate.moment_at)) - ln(120)) as log_old_days,
     greatest(0, ln(1 + greatest(0, date_diff('day', rate.unchanged_since_at, rate.moment_at))) - ln(120)) as log_settled_days,
     cast(coalesce(rate.mode, 'chat') = 'chat' as integer) as is_chat,
@@ -162,27 +144,15 @@ select
         as is_open_weights,
     least(4, greatest(-3, rate.log_price)) as log_price_level,
     least(3, greatest(-1, ln(greatest(rate.output_usd_per_mtok, 1e-9) / greatest(rate.input_usd_per_mtok, 1e-9)))) as log_output_ratio,
-    cast(coalesce(rate.has_changed, false) as integer) as changed_last_month,
-    ln(rate.provider_change_share) as log_provider_share,
-    ln((coalesce(rate.recent_changes, 0) + 10 * rate.provider_change_share) / (rate.recent_months + 10)) as log_recent_share,
     ln(rate.owner_change_share) as log_owner_share,
     ln(rate.family_change_share) as log_family_share,
     ln((coalesce(rate.own_changes, 0) + 6 * rate.owner_change_share) / (rate.own_months + 6)) as log_own_share,
     ln(rate.feed_change_share) as log_feed_share,
-    ln(rate.feed_recent_share) as log_feed_recent_share,
-    least(5, rate.log_price - rival.lowest_log_price) as gap_to_cheapest,
-    rate.log_price - rival.median_log_price as gap_to_median,
     abs(rate.log_price - family.median_log_price) as gap_to_family,
-    cast(rival.changed_count > coalesce(cast(rate.has_changed as integer), 0) as integer) as has_rival_changed,
-    cast(family.changed_count > coalesce(cast(rate.has_changed as integer), 0) as integer) as has_family_changed,
-    ln(rival.seller_count) as log_sellers,
     cast(line.newest_at > rate.first_listed_at as integer) as has_newer_sibling,
-    ln(1 + date_diff('day', line.newest_at, rate.moment_at)) as log_newest_days,
-    cast(rate.deprecation_day is not null as integer) as has_deprecation_day,
     coalesce(least(24, greatest(0, date_diff('day', cast(rate.moment_at as date), rate.deprecation_day) / 30.0)), 24) as months_to_deprecation
 from rate
 -- Outer joins, though all find their row: their order is kept, and any other is a hundred times slower.
-left join rival on rival.month_no = rate.month_no and rival.model_name = rate.model_name
 left join family on family.month_no = rate.month_no and family.family_name = rate.family_name
 left join line
     on line.month_no = rate.month_no and line.feed = rate.feed and line.provider_name is not distinct from rate.provider_name
