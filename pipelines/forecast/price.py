@@ -175,7 +175,10 @@ class Learnt:
         return found
 
     def chosen(self, interval: int) -> str:
-        """`rate` where it gave the list's latest outcomes a smaller log-loss than the `mean` learnt from what was known before them all, or there are too few; else `mean`."""
+        """`rate` where it gave the list's latest outcomes a smaller log-loss than the `mean` learnt from what was known before them all; else `mean`.
+
+        It is `mean` too where too few changes can tell.
+        """
         rows = self.seen.rows
         end, month, y = INTERVALS[interval][1], rows["month_no"].to_numpy(), self.happened[interval]
         late = np.flatnonzero(~np.isnan(y) & (month < end + VALIDATION_MONTHS) & (rows["feed"] == self.feed).to_numpy())
