@@ -118,6 +118,7 @@ def _read_snapshots(settings: Settings, lake: Lake, seen: Snapshot, feed: str, f
                 con.execute(f"create temp table _said as {sql}", {"files": [str(p) for p in local]})
             except Exception as error:
                 raise StopTheLine(f"{feed}: the snapshots do not read as {format} ({settings.staging_sql('price', format)}): {str(error)[:500]}") from error
+            con.execute("alter table _said add column if not exists listed_day date")  # selects in own folders may be older than it
             con.execute(
                 f"create table staging.price as select s.* replace (f.landing_file as landing_file), {literal(feed)} as feed "
                 "from _said s join _snapshot f on f.local = s.landing_file"

@@ -3,10 +3,10 @@
 List prices are step functions; the best point forecast is the last price, or the one that is already announced. What can be forecast is
 the probability of a change within 1, 3, 6 and 12 months, its direction and its size. The lead time is cut into intervals (0-1, 1-3, 3-6
 and 6-12 months); for each, a model gives the probability of a change in it given none before (discrete-time survival; Allison 1982,
-Singer & Willett 1993), so probabilities never fall with the horizon. It is the mean of three learners (ridge regression around the list's own
-rate, logistic regression, boosted trees) that see how often the model, its owner, family, provider and list changed prices so far (each
-drawn to the larger group's rate: empirical Bayes), age, rivals, siblings and more; or the list's own rate alone, where that did better on
-that list's latest months when both were learnt from what was known before them.
+Singer & Willett 1993), so probabilities never fall with the horizon. Each list learns from its own past: it is the mean of two learners (ridge
+regression around the list's own rate, logistic regression) that see how often the model, its owner and its family changed prices so far (each drawn to
+the larger group's rate: empirical Bayes), age, kind, price, rivals, siblings and more; or the list's own rate alone, where that did better on that
+list's latest months when both were learnt from what was known before them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import duckdb
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -30,26 +29,19 @@ from pipelines.settings import ROOT
 INTERVALS = ((0, 1), (1, 3), (3, 6), (6, 12))
 MONTHS = np.array([end - start for start, end in INTERVALS])
 HORIZONS = tuple(end for _, end in INTERVALS)
-RELATIVE = ("log_owner_share", "log_family_share", "log_own_share", "log_feed_recent_share")
+RELATIVE = ("log_owner_share", "log_family_share", "log_own_share")
 """Rates of groups; learners see them beside the rate of their list, which is the offset."""
 FEATURES = (
-    *RELATIVE, "log_old_days", "log_young_days", "log_settled_days", "changed_last_month", "has_family_changed", "has_rival_changed", "is_chat",
-    "is_open_weights",
+    *RELATIVE, "log_old_days", "log_settled_days", "is_chat", "is_open_weights", "log_output_ratio", "log_price_level", "gap_to_family", "has_newer_sibling",
+    "months_to_deprecation",
 )
-"""What all learners see."""
-MORE_FEATURES = (
-    *FEATURES, "log_price", "log_newest_days", "has_newer_sibling", "gap_to_cheapest", "gap_to_median", "log_recent_share", "log_feed_share", "is_first_party",
-    "is_cloud", "months_to_deprecation",
-)
-"""What trees see too; with few changes a line through all of them is mostly noise."""
-OF_LIST = ("log_feed_recent_share",)
-PENALTY, PENALTY_OF_LIST = 200.0, 3000.0
-"""Of the ridge, in changes. What is the same for a whole list was seen once a month only, however many models it has; so it is trusted less."""
+PENALTY = 100.0
+"""Of the ridge, in changes."""
 FEWEST_EVENTS = 25
-"""With fewer changes to learn from, an interval has one rate a price list."""
+"""With fewer changes to learn from, a list, or an interval of one, has one rate."""
 VALIDATION_MONTHS = 4
-HALF_WEIGHT_MONTHS = 6
-"""A month this long ago counts half."""
+HALF_WEIGHT_MONTHS = 12
+"""A month this long ago counts half for the logistic regression."""
 RATIOS = (0.1, 0.5, 0.9)
 SHEET = ["feed", "feed_model"]
 
@@ -88,8 +80,6 @@ def panel(past: duckdb.DuckDBPyConnection, origin: datetime) -> Panel:
     """The person-period table of a price book that holds nothing later than `origin` (see `book_as_known`)."""
     rows = past.execute((ROOT / "warehouse/forecasts/price_month.sql").read_text(), {"origin_at": origin}).df()
     rows["will_change"] = rows["will_change"].astype("Float64").astype(float)
-    rows["is_first_party"] = (rows["provider_kind"] == "first_party").astype(float)
-    rows["is_cloud"] = (rows["provider_kind"] == "cloud_platform").astype(float)
     for name in RELATIVE:
         rows[name] -= rows["log_feed_share"]
     return Panel(rows)
@@ -131,7 +121,7 @@ class Ridge:
     def fit(cls, X: np.ndarray, interval: np.ndarray, base: np.ndarray, happened: np.ndarray, weight: np.ndarray) -> Ridge:
         mean, spread = X.mean(axis=0), X.std(axis=0) + 1e-9
         Z = np.hstack([np.ones((len(X), 1)), np.equal.outer(interval, np.arange(1, len(INTERVALS))), (X - mean) / spread])
-        penalty = np.concatenate([np.full(len(INTERVALS), 10.0), [PENALTY_OF_LIST if name in OF_LIST else PENALTY for name in FEATURES]])
+        penalty = np.concatenate([np.full(len(INTERVALS), 10.0), np.full(X.shape[1], PENALTY)])
         effects = np.zeros(Z.shape[1])
         for _ in range(30):
             p = expit(logit(base) + Z @ effects)
@@ -155,73 +145,64 @@ def log_loss(p: np.ndarray, happened: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Learnt:
-    """Sheets of a panel with, by interval of lead time, whether the price changed in it given not before (NaN: not known)."""
+    """What one price list of a panel teaches, by whether prices changed in each interval of lead time given not before (NaN: not known)."""
 
     seen: Panel
     happened: tuple[np.ndarray, ...]
+    feed: str
 
     def told(self, known_from: int, at: np.ndarray, interval: int) -> dict[str, np.ndarray]:
         """By learner, the probability of a change in an interval for the rows `at`, learnt from what was known `known_from` months ago."""
-        rows, few, many = self.seen.rows, self.seen.columns(FEATURES), self.seen.columns(MORE_FEATURES)
+        rows, X = self.seen.rows, self.seen.columns(FEATURES)
         month = rows["month_no"].to_numpy()
         rate = FeedRate(rows.assign(will_change=rows["will_change"].where(month > known_from))[month >= known_from])
         base = rate.predict(rows, 1)
         found = {"rate": 1 - (1 - base[at]) ** MONTHS[interval]}
-        fit = [np.flatnonzero(~np.isnan(y) & (month >= known_from + end)) for y, (_, end) in zip(self.happened, INTERVALS, strict=True)]
+        own = rows["feed"].to_numpy() == self.feed
+        fit = [np.flatnonzero(own & ~np.isnan(y) & (month >= known_from + end)) for y, (_, end) in zip(self.happened, INTERVALS, strict=True)]
         every, which = np.concatenate(fit), np.repeat(np.arange(len(fit)), [len(part) for part in fit])
         outcome = np.concatenate([one[part] for one, part in zip(self.happened, fit, strict=True)])
         if outcome.sum() < FEWEST_EVENTS:
             return found
-        ridge = Ridge.fit(few[every], which, 1 - (1 - base[every]) ** MONTHS[which], outcome, np.ones(len(every)))
-        found["ridge"] = ridge.predict(few[at], interval, found["rate"])
+        ridge = Ridge.fit(X[every], which, 1 - (1 - base[every]) ** MONTHS[which], outcome, np.ones(len(every)))
+        found["ridge"] = ridge.predict(X[at], interval, found["rate"])
         own, y = fit[interval], self.happened[interval]
         if y[own].sum() >= FEWEST_EVENTS:
             weight = 0.5 ** ((month[own] - known_from) / HALF_WEIGHT_MONTHS)
             logistic = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
-            found["logistic"] = logistic.fit(few[own], y[own], logisticregression__sample_weight=weight).predict_proba(few[at])[:, 1]
-            trees = HistGradientBoostingClassifier(
-                learning_rate=0.05, max_iter=60, max_leaf_nodes=4, min_samples_leaf=60, l2_regularization=20, early_stopping=False, random_state=0)
-            found["trees"] = trees.fit(many[own], y[own], sample_weight=weight).predict_proba(many[at])[:, 1]
+            found["logistic"] = logistic.fit(X[own], y[own], logisticregression__sample_weight=weight).predict_proba(X[at])[:, 1]
         found["mean"] = np.mean([p for name, p in found.items() if name != "rate"], axis=0)
         return found
 
-    def chosen(self, interval: int) -> dict[str, str]:
-        """By list, `rate` where it gave that list's latest outcomes a smaller log-loss than the `mean` learnt from what was known before them all; else `mean`.
+    def chosen(self, interval: int) -> str:
+        """`rate` where it gave the list's latest outcomes a smaller log-loss than the `mean` learnt from what was known before them all; else `mean`.
 
-        A list of too few changes goes by the outcomes of all lists, and all by `mean` while those have too few. Where outcomes of other lists alone are known
-        it is `rate`: learners that have seen nothing but others say nothing of it.
+        It is `mean` too where too few changes can tell.
         """
         rows = self.seen.rows
-        end, month, y, feed = INTERVALS[interval][1], rows["month_no"].to_numpy(), self.happened[interval], rows["feed"].to_numpy()
-        late = np.flatnonzero(~np.isnan(y) & (month < end + VALIDATION_MONTHS))
+        end, month, y = INTERVALS[interval][1], rows["month_no"].to_numpy(), self.happened[interval]
+        late = np.flatnonzero(~np.isnan(y) & (month < end + VALIDATION_MONTHS) & (rows["feed"] == self.feed).to_numpy())
         told = self.told(end + VALIDATION_MONTHS - 1, late, interval)
-
-        def better(at: np.ndarray) -> str | None:
-            if len(told) == 1 or y[late][at].sum() < FEWEST_EVENTS / 2:
-                return None
-            return min(("mean", "rate"), key=lambda name: log_loss(told[name][at], y[late][at]).mean())
-
-        of_all, found = better(np.full(len(late), True)) or "mean", {}
-        for name in np.unique(feed):
-            own = feed[late] == name
-            found[name] = "rate" if len(late) and not own.any() else better(own) or of_all
-        return found
+        if "mean" not in told or y[late].sum() < FEWEST_EVENTS / 2:
+            return "mean"
+        return min(("mean", "rate"), key=lambda name: log_loss(told[name], y[late]).mean())
 
 
 def hazards(seen: Panel) -> tuple[np.ndarray, np.ndarray]:
     """(n, 4) what gave it, and (n, 4) probability of a change given none before, by interval, for the sheets listed at the origin."""
+    happened = tuple(seen.happened(*interval) for interval in INTERVALS)
+    now = np.flatnonzero(seen.rows["month_no"].to_numpy() == 0)
+    feeds = seen.rows["feed"].to_numpy()[now]
+    names, found = np.full((len(now), len(INTERVALS)), "rate", dtype=object), np.zeros((len(now), len(INTERVALS)))
     with threadpool_limits(1):  # the models are small; threads would wait for each other
-        learnt = Learnt(seen, tuple(seen.happened(*interval) for interval in INTERVALS))
-        now = np.flatnonzero(seen.rows["month_no"].to_numpy() == 0)
-        feed = seen.rows["feed"].iloc[now]
-        names, found = [], []
-        for interval in range(len(INTERVALS)):
-            told = learnt.told(0, now, interval)
-            # With too few changes to learn anything it is the rate.
-            name = feed.map(learnt.chosen(interval)).to_numpy(dtype=object) if "mean" in told else np.full(len(now), "rate", dtype=object)
-            names.append(name)
-            found.append(np.where(name == "mean", told.get("mean", told["rate"]), told["rate"]))
-        return np.stack(names, axis=1), np.stack(found, axis=1)
+        for feed in np.unique(feeds):
+            learnt, here = Learnt(seen, happened, feed), feeds == feed
+            for interval in range(len(INTERVALS)):
+                told = learnt.told(0, now[here], interval)
+                # With too few changes to learn anything it is the rate.
+                name = learnt.chosen(interval) if "mean" in told else "rate"
+                names[here, interval], found[here, interval] = name, told[name]
+    return names, found
 
 
 def forecast(past: duckdb.DuckDBPyConnection, origin: datetime) -> pd.DataFrame:

@@ -16,7 +16,7 @@ PRICE_COLUMNS = """
     feed varchar, landing_file varchar, feed_model varchar, provider_alias varchar, region varchar, service_tier varchar,
     token_class varchar, context_above_tokens bigint, unit varchar, price_usd_per_unit decimal(24, 15), price_condition varchar,
     valid_from timestamp, valid_to timestamp, mode varchar, context_window_tokens bigint, max_output_tokens bigint,
-    deprecation_day date, release_day date, hugging_face_id varchar, is_open_weights boolean, price_note varchar
+    deprecation_day date, release_day date, listed_day date, hugging_face_id varchar, is_open_weights boolean, price_note varchar
 """
 
 

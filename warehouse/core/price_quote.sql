@@ -50,6 +50,7 @@ select
     max_output_tokens,
     deprecation_day,
     release_day,
+    listed_day,
     hugging_face_id,
     is_open_weights,
     price_note,

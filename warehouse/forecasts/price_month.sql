@@ -16,9 +16,6 @@ snapshot as (
         on seen.quoted_at <= moment.moment_at and seen.quoted_at > moment.moment_at - interval 45 day
     group by moment.moment_at, moment.month_no, seen.feed
 ),
-feed_start as (
-    select feed, min(quoted_at) as first_at from core.price_quote group by feed
-),
 listing as (
     select
         snapshot.moment_at, snapshot.month_no, snapshot.feed, quote.feed_model, any_value(quote.provider_name) as provider_name,
@@ -29,7 +26,12 @@ listing as (
     group by snapshot.moment_at, snapshot.month_no, snapshot.feed, quote.feed_model
 ),
 first_listed as (
-    select feed, feed_model, min(quoted_at) as first_at from core.price_quote group by feed, feed_model
+    -- A list that is read for the first time tells of models that are years old; where it says since when it has them, that counts.
+    select
+        feed, feed_model, min(quoted_at) as first_at,
+        least(min(quoted_at), coalesce(min(cast(listed_day as timestamp)), min(quoted_at))) as since_at
+    from core.price_quote
+    group by feed, feed_model
 ),
 price as (
     select
@@ -60,8 +62,9 @@ blended as (
     select
         sheet.*,
         ln((3 * input_usd_per_mtok + output_usd_per_mtok) / 4) as log_price,
-        first_listed.first_at as first_listed_at,
-        first_listed.first_at = feed_start.first_at as is_first_list,
+        first_listed.since_at as first_listed_at,
+        -- Never changed since we have known of it: since it has been listed.
+        case when sheet.since_at > first_listed.first_at then sheet.since_at else least(sheet.since_at, first_listed.since_at) end as unchanged_since_at,
         regexp_extract(model_name, '^[a-z-]+') as line_name,
         regexp_extract(model_name, '^[a-z]+') as family_word,
         -- anthropic/claude-3-haiku on an aggregator's list, bedrock/... on another: who makes or sells it
@@ -69,7 +72,6 @@ blended as (
         model_family(model_name) as family_name
     from sheet
     join first_listed using (feed, feed_model)
-    join feed_start using (feed)
 ),
 moved as (
     -- Half a permille is rounding, not a price.
@@ -87,54 +89,39 @@ moved as (
         on later.feed = now_seen.feed and later.feed_model = now_seen.feed_model and later.month_no = now_seen.month_no - 1
 ),
 tally as (
-    -- Months seen and changes in them, up to and with the row's own month: of the sheet, its owner, its family on this list, its provider, the list.
+    -- Months seen and changes in them, up to and with the row's own month: of the sheet, its owner, its family on this list, the list.
     select
         *,
         sum(cast(has_changed as integer)) over sheet as own_changes, count(has_changed) over sheet as own_months,
         sum(cast(has_changed as integer)) over owner as owner_changes, count(has_changed) over owner as owner_months,
         sum(cast(has_changed as integer)) over family as family_changes, count(has_changed) over family as family_months,
-        sum(cast(has_changed as integer)) over provider as provider_changes, count(has_changed) over provider as provider_months,
-        sum(cast(has_changed as integer)) over provider_recent as recent_changes, count(has_changed) over provider_recent as recent_months,
-        sum(cast(has_changed as integer)) over list as feed_changes, count(has_changed) over list as feed_months,
-        sum(cast(has_changed as integer)) over list_recent as feed_recent_changes, count(has_changed) over list_recent as feed_recent_months
+        sum(cast(has_changed as integer)) over list as feed_changes, count(has_changed) over list as feed_months
     from moved
     window
         sheet as (partition by feed, feed_model order by month_no desc),
         owner as (partition by feed, owner_name order by month_no desc),
         family as (partition by feed, family_word order by month_no desc),
-        provider as (partition by feed, provider_name order by month_no desc),
-        provider_recent as (partition by feed, provider_name order by month_no desc range between 2 preceding and current row),
-        list as (partition by feed order by month_no desc),
-        list_recent as (partition by feed order by month_no desc range between 2 preceding and current row)
+        list as (partition by feed order by month_no desc)
 ),
 list_rate as (
     select *, (coalesce(feed_changes, 0) + 1) / (feed_months + 60.0) as feed_change_share from tally
 ),
 rate as (
-    -- Empirical Bayes: what a group did so far, on the way to what the larger group did (by 20 or 30 model-months, 6 for a single model).
+    -- Empirical Bayes: what a group did so far, on the way to what the larger group did (by 20 model-months, 6 for a single model).
     select
         *,
-        (coalesce(provider_changes, 0) + 30 * feed_change_share) / (provider_months + 30) as provider_change_share,
         (coalesce(owner_changes, 0) + 20 * feed_change_share) / (owner_months + 20) as owner_change_share,
-        (coalesce(family_changes, 0) + 20 * feed_change_share) / (family_months + 20) as family_change_share,
-        (coalesce(feed_recent_changes, 0) + 120 * feed_change_share) / (feed_recent_months + 120) as feed_recent_share
+        (coalesce(family_changes, 0) + 20 * feed_change_share) / (family_months + 20) as family_change_share
     from list_rate
 ),
-rival as (
-    select
-        month_no, model_name, count(*) as seller_count, min(log_price) as lowest_log_price, median(log_price) as median_log_price,
-        count(*) filter (where has_changed) as changed_count
-    from moved
-    group by month_no, model_name
-),
 family as (
-    select month_no, family_name, median(log_price) as median_log_price, count(*) filter (where has_changed) as changed_count, count(*) as sheet_count
+    select month_no, family_name, median(log_price) as median_log_price
     from moved
     group by month_no, family_name
 ),
 line as (
     -- The newest of the same line at the same seller.
-    select month_no, feed, provider_name, line_name, max(first_listed_at) as newest_at, min(log_price) as lowest_log_price
+    select month_no, feed, provider_name, line_name, max(first_listed_at) as newest_at
     from moved
     group by month_no, feed, provider_name, line_name
 ),
@@ -149,36 +136,23 @@ select
     rate.moment_at, rate.month_no, rate.feed, rate.feed_model, rate.provider_name, rate.provider_kind, rate.model_name, rate.mode,
     rate.input_usd_per_mtok, rate.output_usd_per_mtok, rate.log_price, rate.log_ratio, rate.has_changed, rate.will_change,
     ln(1 + date_diff('day', rate.first_listed_at, rate.moment_at)) as log_age_days,
-    ln(1 + greatest(0, date_diff('day', rate.since_at, rate.moment_at))) as log_unchanged_days,
-    -- Prices settle in the first months, and then stay.
-    least(ln(30), ln(1 + date_diff('day', rate.first_listed_at, rate.moment_at))) as log_young_days,
     greatest(0, ln(1 + date_diff('day', rate.first_listed_at, rate.moment_at)) - ln(120)) as log_old_days,
-    greatest(0, ln(1 + greatest(0, date_diff('day', rate.since_at, rate.moment_at))) - ln(120)) as log_settled_days,
+    greatest(0, ln(1 + greatest(0, date_diff('day', rate.unchanged_since_at, rate.moment_at))) - ln(120)) as log_settled_days,
     cast(coalesce(rate.mode, 'chat') = 'chat' as integer) as is_chat,
-    cast(coalesce(open_weights.is_open, false) as integer) as is_open_weights,
-    cast(rate.since_at > rate.first_listed_at as integer) as has_ever_changed,
-    cast(rate.is_first_list as integer) as is_first_list,
-    cast(coalesce(rate.has_changed, false) as integer) as changed_last_month,
-    ln(rate.provider_change_share) as log_provider_share,
-    ln((coalesce(rate.recent_changes, 0) + 10 * rate.provider_change_share) / (rate.recent_months + 10)) as log_recent_share,
+    -- A name that says how many parameters there are is one of weights that anybody may serve.
+    cast(coalesce(open_weights.is_open, false) or regexp_matches(lower(rate.feed_model), '(^|[^a-z0-9.])([0-9]+x)?[0-9]+([.][0-9]+)?b([^a-z0-9]|$)') as integer)
+        as is_open_weights,
+    least(4, greatest(-3, rate.log_price)) as log_price_level,
+    least(3, greatest(-1, ln(greatest(rate.output_usd_per_mtok, 1e-9) / greatest(rate.input_usd_per_mtok, 1e-9)))) as log_output_ratio,
     ln(rate.owner_change_share) as log_owner_share,
     ln(rate.family_change_share) as log_family_share,
     ln((coalesce(rate.own_changes, 0) + 6 * rate.owner_change_share) / (rate.own_months + 6)) as log_own_share,
     ln(rate.feed_change_share) as log_feed_share,
-    ln(rate.feed_recent_share) as log_feed_recent_share,
-    least(5, rate.log_price - rival.lowest_log_price) as gap_to_cheapest,
-    rate.log_price - rival.median_log_price as gap_to_median,
     abs(rate.log_price - family.median_log_price) as gap_to_family,
-    cast(rival.changed_count > coalesce(cast(rate.has_changed as integer), 0) as integer) as has_rival_changed,
-    cast(family.changed_count > coalesce(cast(rate.has_changed as integer), 0) as integer) as has_family_changed,
-    ln(rival.seller_count) as log_sellers,
     cast(line.newest_at > rate.first_listed_at as integer) as has_newer_sibling,
-    ln(1 + date_diff('day', line.newest_at, rate.moment_at)) as log_newest_days,
-    cast(rate.deprecation_day is not null as integer) as has_deprecation_day,
     coalesce(least(24, greatest(0, date_diff('day', cast(rate.moment_at as date), rate.deprecation_day) / 30.0)), 24) as months_to_deprecation
 from rate
 -- Outer joins, though all find their row: their order is kept, and any other is a hundred times slower.
-left join rival on rival.month_no = rate.month_no and rival.model_name = rate.model_name
 left join family on family.month_no = rate.month_no and family.family_name = rate.family_name
 left join line
     on line.month_no = rate.month_no and line.feed = rate.feed and line.provider_name is not distinct from rate.provider_name

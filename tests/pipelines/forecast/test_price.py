@@ -170,16 +170,46 @@ def test_a_folder_of_any_name_is_read_for_what_it_holds(tmp_path, capsys) -> Non
 
 
 def test_each_list_has_what_did_better_on_its_own_outcomes() -> None:
-    """Of one list the learners are right, of another the rate; a third has no outcome yet, and one that changes too rarely goes by all."""
+    """Of one list the learners are right, of another the rate; a third has no outcome yet, and one changes too rarely to tell."""
     feeds = np.repeat(["learnt", "level", "new", "quiet"], [800, 100, 10, 100])
     rows = pd.DataFrame({"feed": feeds, "month_no": np.where(feeds == "new", 99, 0)})
     happened = np.where(feeds == "new", np.nan, (np.arange(len(rows)) % 4 == 0) & (feeds != "quiet"))
 
     class Told(price.Learnt):
         def told(self, known_from: int, at: np.ndarray, interval: int) -> dict[str, np.ndarray]:
+            assert (feeds[at] == self.feed).all()
             right = np.where(happened[at] == 1, 0.9, 0.1)
             return {"rate": np.full(len(at), 0.25), "mean": np.where(feeds[at] == "level", 1 - right, right)}
 
-    assert Told(price.Panel(rows), (happened,) * 4).chosen(0) == {"learnt": "mean", "level": "rate", "new": "rate", "quiet": "mean"}
-    nothing = Told(price.Panel(rows.assign(month_no=99)), (happened,) * 4).chosen(0)
-    assert set(nothing.values()) == {"mean"}
+    found = {feed: Told(price.Panel(rows), (happened,) * 4, feed).chosen(0) for feed in np.unique(feeds)}
+    assert found == {"learnt": "mean", "level": "rate", "new": "mean", "quiet": "mean"}
+
+
+def test_a_list_learns_from_itself_alone() -> None:
+    """Of one list the models of one owner change, of another those of the other; each is told by its own, and one without changes has its rate."""
+    rng = np.random.default_rng(0)
+    parts = []
+    for feed, sign in (("one", 1), ("two", -1), ("none", 0)):
+        for month in range(8):
+            X = pd.DataFrame(rng.normal(size=(150, len(price.FEATURES))), columns=list(price.FEATURES))
+            chance = 0.15 * np.exp(sign * X["log_owner_share"]) if sign else np.zeros(150)
+            parts.append(X.assign(feed=feed, feed_model=[f"m{n}" for n in range(150)], month_no=month, will_change=(rng.random(150) < chance).astype(float) if month else np.nan))
+    seen = price.Panel(pd.concat(parts, ignore_index=True))
+    names, chances = price.hazards(seen)
+    now = seen.rows[seen.rows["month_no"] == 0]
+    for feed, sign in (("one", 1), ("two", -1)):
+        here = (now["feed"] == feed).to_numpy()
+        assert sign * np.corrcoef(now.loc[here, "log_owner_share"], chances[here, 0])[0, 1] > 0.8
+    quiet = (now["feed"] == "none").to_numpy()
+    assert set(names[quiet].ravel()) == {"rate"} and np.ptp(chances[quiet, 0]) == 0 and chances[quiet, 0].max() < 0.02
+
+
+def test_a_model_is_as_old_as_the_list_says() -> None:
+    """A first snapshot tells of models that are years old."""
+    def age(con) -> list[float]:
+        with book_as_known(con, ORIGIN) as past:
+            rows = price.panel(past, ORIGIN).rows
+        return np.exp(rows.loc[rows["month_no"] == 0, "log_age_days"]).round().tolist()
+
+    drawn = "2025-09-10 openrouter openai/gpt-4o input_uncached=2 output_text=8"
+    assert age(book(drawn)) == [6.0] and age(book(drawn, listed_day=date(2024, 9, 15))) == [366.0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import date
+
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -68,6 +71,30 @@ def test_use_responds_to_prices_where_that_was_identified_and_the_answer_says_so
     assert total("price(anthropic) * 0.5", elasticity=-1.0) == pytest.approx(86 + 3) and cost.notes == ["identified"]
     assert total("price(anthropic) * 0.5", elasticity=-0.5) == pytest.approx(43 * 0.5**-0.5 + 3)
     assert total("price(anthropic) * 0.5") == pytest.approx(46) and cost.notes == ["volumes stay as they are"]
+
+
+@pytest.mark.parametrize(("rows", "value", "told"), [
+    ([(-1.1, -1.4, -0.8, 4, None), (-0.6, -0.9, -0.3, 1, None)], -1.1, "-1.10 (95 % -1.40 to -0.80) within 4 weeks"),
+    ([(None, None, None, 4, "too few weeks"), (-0.6, -0.9, -0.3, 1, None)], -0.6, "within 1 week"),
+    ([(None, None, None, 4, "prices of 1 model changed")], None, "not identified (prices of 1 model changed)"),
+    ([], None, "not identified (no use yet)"),
+    (None, None, "marts.demand_elasticity is not built"),
+], ids=["identified", "at a shorter horizon", "not identified", "empty", "not built"])
+def test_the_elasticity_is_the_longest_that_was_identified(rows: list[tuple] | None, value: float | None, told: str) -> None:
+    con = duckdb.connect()
+    con.execute("""create schema marts; create table marts.usage_daily as select date '2026-01-01' as usage_day, 'acme' as tenant, 'chat' as workload, 'anthropic' as provider_name,
+        'opus' as model_name, 'priced' as cost_status, 10 as charged_count, 0 as request_cost_usd, 0 as cache_write_1h_cost_usd, 0 as cache_write_cost_usd""")
+    for name in (*scenario.INPUT, "input_media", "output_text", "reasoning", "output_media"):
+        con.execute(f"alter table marts.usage_daily add column {name}_tokens bigint default {1000000 if name == 'output_text' else 0}")
+        if not name.startswith("cache_write"):
+            con.execute(f"alter table marts.usage_daily add column {name}_cost_usd double default {25.0 if name == 'output_text' else 0.0}")
+    if rows is not None:
+        con.execute("create table marts.demand_elasticity (elasticity double, elasticity_low double, elasticity_high double, horizon_weeks integer, reason varchar)")
+        for row in rows:
+            con.execute("insert into marts.demand_elasticity values (?, ?, ?, ?, ?)", row)
+    answer = scenario.apply(scenario.read("price(anthropic) * 0.5"), scenario.use(con, KEYS[:1], date(2026, 1, 2)))
+    assert answer.ratio[0, 0] == pytest.approx(0.5 * 0.5 ** (value or 0))
+    assert len(answer.notes) == 1 and told in answer.notes[0] and "1 weeks" not in answer.notes[0]
 
 
 def test_a_share_goes_no_further_than_it_can() -> None:

@@ -210,6 +210,7 @@ select
     cast(null as bigint) as max_output_tokens,
     cast(null as date) as deprecation_day,
     cast(null as date) as release_day,
+    cast(null as date) as listed_day,
     cast(null as varchar) as hugging_face_id,
     cast(null as boolean) as is_open_weights,
     cast(null as varchar) as price_note

@@ -290,6 +290,7 @@ select
     model.max_output_tokens,
     model.deprecation_day,
     cast(null as date) as release_day,
+    cast(null as date) as listed_day,
     cast(null as varchar) as hugging_face_id,
     cast(null as boolean) as is_open_weights,
     price.price_note

@@ -105,6 +105,7 @@ select
     cast(null as date) as deprecation_day,
     -- some releases are known to the month only
     try_cast(rpad(model.model ->> '$.release_date', 10, '-01') as date) as release_day,
+    cast(null as date) as listed_day,
     cast(null as varchar) as hugging_face_id,
     try_cast(model.model ->> '$.open_weights' as boolean) as is_open_weights,
     cast(null as varchar) as price_note

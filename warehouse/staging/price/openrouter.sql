@@ -26,6 +26,9 @@ model as (
             try_cast(entry ->> '$.context_length' as bigint) as context_window_tokens,
             try_cast(entry ->> '$.top_provider.max_completion_tokens' as bigint) as max_output_tokens,
             try_cast(entry ->> '$.expiration_date' as date) as deprecation_day,
+            -- seconds since 1970; what is no such number until 2100 says nothing
+            case when try_cast(entry ->> '$.created' as bigint) between 1 and 4102444800
+                then cast(make_timestamp(try_cast(entry ->> '$.created' as bigint) * 1000000) as date) end as listed_day,
             (entry ->> '$.hugging_face_id').nullif('') as hugging_face_id
         from entry
     ) as listed
@@ -86,6 +89,7 @@ select
     model.max_output_tokens,
     model.deprecation_day,
     cast(null as date) as release_day,
+    model.listed_day,
     model.hugging_face_id,
     case when model.hugging_face_id is not null then true end as is_open_weights,
     cast(null as varchar) as price_note

@@ -53,11 +53,18 @@ def test_facts_of_the_model():
         "architecture": {"modality": "text+image->text"},
         "top_provider": {"max_completion_tokens": 64},
         "expiration_date": "2026-12-01",
+        "created": 1742423211,
     }
     (row,) = stage("price", "openrouter", [{"data": [model({"prompt": "0.000001"}, **facts)]}])
     assert (row["feed_model"], row["provider_alias"], row["mode"]) == ("lab/m", "openrouter", "chat")
     assert (row["context_window_tokens"], row["max_output_tokens"], str(row["deprecation_day"])) == (1000, 64, "2026-12-01")
-    assert (row["hugging_face_id"], row["is_open_weights"]) == ("lab/M", True)
+    assert (row["hugging_face_id"], row["is_open_weights"], str(row["listed_day"])) == ("lab/M", True, "2025-03-19")
+
+
+def test_a_time_of_listing_that_is_none_says_nothing():
+    for created in (None, 0, -5, "soon", 10**15):
+        (row,) = stage("price", "openrouter", [{"data": [model({"prompt": "0.000001"}, created=created)]}])
+        assert row["listed_day"] is None
 
 
 def test_an_empty_id_of_weights_says_nothing_about_them():
