@@ -283,7 +283,7 @@ def _seller(name: str, lines: pd.DataFrame) -> np.ndarray:
 
 def _cached(step: Step, lines: pd.DataFrame, used: Use, prices: list[Step]) -> tuple[pd.DataFrame, str]:
     hit = _hit(step, lines, used.keys, KEY)
-    notes, gone, fresh = set(), [], []
+    notes, gone, fresh, without = set(), [], [], set()
     for (_, provider, model), group in lines[hit & lines["token_class"].isin(INPUT).to_numpy()].groupby(["part", *SELLER], dropna=False):
         tokens = group.groupby("token_class")["tokens"].sum()
         total, read_now = tokens.sum(), tokens.get("cache_read", 0.0)
@@ -296,11 +296,17 @@ def _cached(step: Step, lines: pd.DataFrame, used: Use, prices: list[Step]) -> t
         if {"cache_read", "input_uncached"} - set(paid):
             paid = {**next(iter(_today(used, provider, model, prices).values()), {}), **paid}
         if target > 0 and "cache_read" not in paid:
-            raise NotConfigured(f"--what-if {step}: there is no price of cached input of {provider}/{model}")
+            without.add(f"{provider}/{model}")
+            continue
         uncached = _price_of("input_uncached", paid)
         if target < most and uncached is None:
             raise NotConfigured(f"--what-if {step}: there is no price of uncached input of {provider}/{model}")
         gone += list(group.index[group["token_class"].isin(["input_uncached", "cache_read"])])
         fresh.append(group.iloc[[0, 0]].assign(token_class=["input_uncached", "cache_read"], tokens=[most - target, target], price=[uncached or 0.0, paid.get("cache_read", 0.0)]))
+    if without:
+        told = f"there is no price of cached input of {', '.join(sorted(without))}"
+        if not fresh:
+            raise NotConfigured(f"--what-if {step}: {told}")
+        notes.add(f"{told}: left as it is")
     notes.add("cache writes stay as they are")
     return pd.concat([lines.drop(gone), *fresh], ignore_index=True), "; ".join(sorted(notes))

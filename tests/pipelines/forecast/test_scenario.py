@@ -101,6 +101,16 @@ def test_a_share_goes_no_further_than_it_can() -> None:
     assert total("cache_share(beta) + 100%") == pytest.approx(59 + 1 * 0.5 + 25)
 
 
+def test_a_model_that_sells_no_cached_input_is_left_as_it_is_and_named(monkeypatch) -> None:
+    monkeypatch.delitem(LISTED, ("openai", "mini"), raising=False)
+    monkeypatch.setitem(LISTED, ("anthropic", "opus"), {"cache_read": 0.5e-6})
+    after = cost("cache_share(*) = 0.5")
+    assert after[("acme", "chat", "openai", "mini")] == pytest.approx(3) and after[("acme", "chat", "anthropic", "opus")] == pytest.approx(4 * 5 + 4 * 0.5 + 25)
+    assert "no price of cached input of openai/mini: left as it is" in cost.notes[0]
+    with pytest.raises(NotConfigured, match="no price of cached input of openai/mini"):
+        cost("cache_share(mini) = 0.5")
+
+
 @pytest.mark.parametrize(("text", "told"), [
     ("price(antropic) * 0.5", "did you mean anthropic"), ("volume(chatt) * 2", "did you mean chat"), ("migrate(opsu -> mini)", "did you mean opus"),
     ("migrate(opus -> flsh)", "nothing has the name flsh"), ("price(opus) + 1", "not understood"), ("migrate(opus -> mini, 3)", "a share is at most 1"), (" ; ", "is empty"),
