@@ -145,7 +145,8 @@ def _elasticity(con: duckdb.DuckDBPyConnection) -> Elasticity:
     if not rows or rows[0][0] is None:
         return Elasticity(None, f"volumes stay as they are: how use responds to prices is not identified ({rows[0][4] if rows else 'no use yet'})")
     value, low, high, weeks, _ = rows[0]
-    return Elasticity(value, f"use responds with the elasticity that was identified from our own price changes, {value:+.2f} (95 % {low:+.2f} to {high:+.2f}) within {weeks} week{'' if weeks == 1 else 's'}")
+    soon = "in the same week" if weeks == 0 else f"within {weeks} week{'' if weeks == 1 else 's'}"
+    return Elasticity(value, f"use responds with the elasticity that was identified from our own price changes, {value:+.2f} (95 % {low:+.2f} to {high:+.2f}) {soon}")
 
 
 def _listed(con: duckdb.DuckDBPyConnection, provider: str | None, model: str) -> dict[tuple[str, str], dict[str, float]]:
