@@ -6,14 +6,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from pipelines.engine import views
 from pipelines.errors import NotConfigured, RetryLater, SourceUnreadable
 from pipelines.feeds import FEEDS, embedded_genai_prices, fetch, snapshots
+from pipelines.prices import ingest_feed
+from pipelines.settings import ROOT, Feed, Settings
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 GOOD = b'{"m": {"input_cost_per_token": 1e-06}}'
@@ -230,3 +233,18 @@ def test_every_feed_has_its_select():
     folder = Path(__file__).parents[2] / "warehouse/staging/price"
     assert {path.stem for path in folder.glob("*.sql")} == set(FEEDS)
     assert all(url.startswith("https://") for url in FEEDS.values())
+
+
+def test_a_price_select_of_ones_own_may_know_fewer_columns(tmp_path):
+    """Written before the feed was known to say since when it lists a model."""
+    own = tmp_path / "formats" / "price" / "mine.sql"
+    own.parent.mkdir(parents=True)
+    theirs = (ROOT / "warehouse" / "staging" / "price" / "litellm.sql").read_text()
+    own.write_text(theirs.replace("    cast(null as date) as listed_day,\n", ""))
+    assert own.read_text() != theirs
+    listed = tmp_path / "2026-11-02.json"
+    listed.write_text(json.dumps({"gpt-x": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 1e-6, "output_cost_per_token": 4e-6}}))
+    settings = Settings(home=tmp_path / "home", user_formats=tmp_path / "formats", feeds={"mine": Feed(url=str(tmp_path), format="mine")})
+    ingest_feed(settings, "mine", date(2026, 11, 2))
+    with views(settings) as con:
+        assert con.execute("select count(*), count(listed_day) from core.price_quote where feed = 'mine'").fetchone() == (2, 0)
