@@ -15,6 +15,7 @@ from pathlib import Path
 import duckdb
 
 from pipelines.contracts import literal, quoted
+from pipelines.engine import cursor
 from pipelines.stage import Report
 
 DICTIONARY = 5000
@@ -89,8 +90,7 @@ def write_each_day(
     def write(day: date) -> tuple[Path, date] | None:
         nonlocal done
         path = folder / f"{day}.parquet"
-        with con.cursor() as own:
-            own.execute("set timezone = 'UTC'")  # which a cursor does not take over
+        with cursor(con) as own:
             run(own, f"copy (select {written} from ({daily})) to {literal(str(path))} ({FORMAT})", _bounds(day, day))
             rows = own.execute(f"select count(*) from read_parquet({literal(str(path))})").fetchone()[0]
         done += 1

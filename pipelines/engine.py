@@ -53,14 +53,20 @@ def connect(settings: Settings, only: Iterable[str] | None = None) -> Iterator[d
         con.close()
 
 
+def cursor(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """Another connection to the same DuckDB, which speaks UTC too: that is not taken over."""
+    own = con.cursor()
+    own.execute("set timezone = 'UTC'")
+    return own
+
+
 @contextmanager
 def borrowed(con: duckdb.DuckDBPyConnection) -> Iterator[duckdb.DuckDBPyConnection]:
     """The same DuckDB for one piece of work after another: what is made in it meanwhile, other than by its owner, is gone afterwards.
 
     A millisecond or two, where opening and closing a DuckDB that knows the macros takes 20. One at a time.
     """
-    own = con.cursor()
-    own.execute("set timezone = 'UTC'")  # which a cursor does not take over
+    own = cursor(con)
     try:
         yield own
     finally:

@@ -38,6 +38,7 @@ from great_expectations.render import LegacyRendererType, RenderedStringTemplate
 from great_expectations.render.renderer.renderer import renderer
 
 from pipelines.contracts import Contract, Promise
+from pipelines.engine import cursor
 from pipelines.gate import count_sql
 
 if TYPE_CHECKING:
@@ -150,9 +151,7 @@ _OPENED: list[duckdb.DuckDBPyConnection] = []
 
 
 def _connection() -> duckdb_sqlalchemy.ConnectionWrapper:
-    cursor = _OPENED[-1].cursor()
-    cursor.execute("set timezone = 'UTC'")  # which a cursor does not take over from its connection
-    return duckdb_sqlalchemy.ConnectionWrapper(cursor)
+    return duckdb_sqlalchemy.ConnectionWrapper(cursor(_OPENED[-1]))
 
 
 @cache

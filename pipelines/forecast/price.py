@@ -166,11 +166,11 @@ class Learnt:
             return found
         ridge = Ridge.fit(X[every], which, 1 - (1 - base[every]) ** MONTHS[which], outcome, np.ones(len(every)))
         found["ridge"] = ridge.predict(X[at], interval, found["rate"])
-        own, y = fit[interval], self.happened[interval]
-        if y[own].sum() >= FEWEST_EVENTS:
-            weight = 0.5 ** ((month[own] - known_from) / HALF_WEIGHT_MONTHS)
+        known, y = fit[interval], self.happened[interval]
+        if y[known].sum() >= FEWEST_EVENTS:
+            weight = 0.5 ** ((month[known] - known_from) / HALF_WEIGHT_MONTHS)
             logistic = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
-            found["logistic"] = logistic.fit(X[own], y[own], logisticregression__sample_weight=weight).predict_proba(X[at])[:, 1]
+            found["logistic"] = logistic.fit(X[known], y[known], logisticregression__sample_weight=weight).predict_proba(X[at])[:, 1]
         found["mean"] = np.mean([p for name, p in found.items() if name != "rate"], axis=0)
         return found
 

@@ -156,6 +156,10 @@ class Router(BaseEstimator):
     def _features_parameter(self) -> Any:
         return getattr(self, "features", None)
 
+    def _span(self, name: str, given: tuple[int, int] | None) -> tuple[int, int]:
+        """The columns (from, to) of a kind of feature: where fitted features put them, else those given for a matrix; (0, 0) where there are none."""
+        return getattr(self.features_, "columns_", {}).get(name, given) or (0, 0)
+
     def _fit_matrix(self, X: Any) -> Any:
         """X as a matrix; where X is rows, by a fresh copy of `features` (plain PromptFeatures by default) that is kept."""
         self.features_ = None
@@ -269,7 +273,7 @@ class KNNRouter(Router):
 
     def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
         Z = self._fit_matrix(X)
-        self.labels_ = getattr(self.features_, "columns_", {}).get("labels", self.label_columns) or (0, 0)
+        self.labels_ = self._span("labels", self.label_columns)
         labels, rest = Z[:, slice(*self.labels_)], rewards - self.arm_mean_
         self.told_ = _told_by_labels(labels, rest, weight, self.label_shrinkage)
         rest = rest - labels @ self.told_
@@ -333,7 +337,7 @@ class RidgeRouter(Router):
         some = np.flatnonzero(~np.isnan(rewards).all(axis=1))
         Z, rest, weight = Z[some], rewards[some] - self.arm_mean_, weight[some]
         seen = ~np.isnan(rest)
-        self.labels_ = getattr(self.features_, "columns_", {}).get("labels", self.label_columns) or (0, 0)
+        self.labels_ = self._span("labels", self.label_columns)
         labels = Z[:, slice(*self.labels_)]
         self.told_ = _told_by_labels(labels, rest, weight, self.label_shrinkage)
         rest = rest - labels @ self.told_
@@ -414,8 +418,7 @@ class LogisticRouter(Router):
 
     def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
         Z = sparse.csr_matrix(self._fit_matrix(X))
-        at = getattr(self.features_, "columns_", {})
-        self.words_, self.labels_ = at.get("words", self.word_columns) or (0, 0), at.get("labels", self.label_columns) or (0, 0)
+        self.words_, self.labels_ = self._span("words", self.word_columns), self._span("labels", self.label_columns)
         words = Z[:, slice(*self.words_)]
         is_wide = min(words.shape) > self.components
         svd = TruncatedSVD(self.components, random_state=self.random_state).fit(words) if is_wide else None
@@ -533,7 +536,7 @@ class ForestRouter(Router):
     def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
         Z = sparse.csr_matrix(self._fit_matrix(X))
         columns = getattr(self.features_, "columns_", {})
-        labels = np.arange(*(columns.get("labels", self.label_columns) or (0, 0)))
+        labels = np.arange(*self._span("labels", self.label_columns))
         spans = [columns[name] for name in ("shape", "numbers") if name in columns] or list(self.plain_columns)
         plain = np.concatenate([np.arange(*span) for span in spans]) if spans else np.arange(0)
         other = np.setdiff1d(np.arange(Z.shape[1]), np.concatenate([labels, plain]))
