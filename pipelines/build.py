@@ -134,6 +134,7 @@ def _build(lake: Lake, con: duckdb.DuckDBPyConnection, table: str, days: Iterabl
     if not promised.is_built:
         raise NotConfigured(f"{table} is not built from SQL: there is no warehouse/{table.replace('.', '/')}.sql; those that are: {', '.join(mart_order())}")
     recover(lake, table)
+    lake.forget_other_parts(promised)
     done = BuildReport(table)
     if promised.partition is None:
         done.rows = _build_whole(lake, con, promised, days is not None, due)

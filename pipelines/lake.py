@@ -225,6 +225,17 @@ class Lake:
             there = self.catalog.load_table(name)
         return there
 
+    def forget_other_parts(self, promised: Contract) -> None:
+        """Drop a table that is parted otherwise than its contract now says: one that is built is made anew from what it reads.
+
+        Its files stay until maintenance sweeps them up, as readers may be at them.
+        """
+        there = self._there(promised.table)
+        if there and [f.name for f in there.spec().fields] != [f.name for f in _partition_spec(promised).fields]:
+            log.info("%s is parted otherwise than before, and built anew", promised.table)
+            with suppress(NoSuchTableError):
+                self.catalog.drop_table(promised.table)
+
     def exists(self, name: str) -> bool:
         return self.catalog.table_exists(name)
 

@@ -21,6 +21,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 
 from pipelines import gate
 from pipelines.build import BuildReport, build_tables, mart_order
@@ -161,7 +162,9 @@ def make_day(settings: Settings, n: int, calls: int, first: int) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             rows = f"range({first}, {first + calls}) t (i) join model m on m.n = hash({session}) % {MODELS} where {where}"
             con.execute(f"copy (select {', '.join(items)} from {rows}) to {literal(str(path))} (format parquet, compression zstd{options})")
-            lake.append(name, [(path, day)])
+            # Of a few sessions it may be that none has its messages.
+            if pq.read_metadata(path).num_rows:
+                lake.append(name, [(path, day)])
 
 
 if __name__ == "__main__":

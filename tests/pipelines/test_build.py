@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import build
+from pipelines import build, lake
 from pipelines.build import build_table, build_tables, mart_order, stale_days
+from pipelines.contracts import contract
+from pipelines.engine import connect, write
 from pipelines.errors import NotConfigured, PromiseBroken, StopTheLine
 from pipelines.ingest import ingest_source
 from pipelines.lake import Lake
@@ -199,3 +201,19 @@ def test_weeks_and_months_are_stale_once_each(tmp_path):
     assert stale_days(settings, "marts.confusion") == [date(2026, 11, 1)]
     assert build_table(settings, "marts.evaluator", [DAY]).days == [DAY - timedelta(DAY.weekday())]
     assert stale_days(settings, "marts.evaluator") == []
+
+
+def test_a_table_that_an_earlier_version_parted_otherwise_is_made_anew(tmp_path, monkeypatch):
+    settings, table = brought_in(tmp_path), "marts.spend_daily"
+    build_marts(settings)
+    rows, lakehouse = ask(settings, f"from {table} order by all"), Lake(settings)
+    with connect(settings) as con:
+        lakehouse.attach(con, table)
+        earlier = write(con, tmp_path / "earlier.parquet", f"from {table}")
+    lakehouse.catalog.drop_table(table)
+    monkeypatch.setattr(lake, "contract", lambda name: contract(name).model_copy(update={"partition": None}))
+    lakehouse.append(table, [(earlier, None)])
+    monkeypatch.undo()
+    build_marts(settings)
+    assert ask(settings, f"from {table} order by all") == rows
+    assert None not in {e.partition for e in lakehouse.snapshot(table).files}

@@ -9,22 +9,29 @@
 -- outermost factor that is zero has the whole change. No small number stands in for nothing.
 -- A model that nobody at all used before is new, one that nobody uses any more is retired; else its coming and going is mix.
 --
--- Table `period` says what is compared with what: months and weeks (pipelines/economy/periods.py), or what `flywheel explain` asks.
+-- Table `period` says what is compared with what: months and weeks of what is built (pipelines/economy/periods.py), or what `flywheel explain` asks.
 with span as (
-    -- The period before one is mostly a period too: what was used in it is summed up once.
     select period_day as from_day, period_to as to_day from period
     union
     select previous_from, previous_to from period
 ),
-day_span as (
-    select day.usage_day, span.from_day, span.to_day
-    from (select distinct usage_day from marts.usage_daily) as day
-    join span on day.usage_day >= span.from_day and day.usage_day < span.to_day
+-- Between two neighbouring bounds all days belong to the same periods: summed up once, then each period adds up its pieces.
+bound as (
+    select from_day as bound_day from span
+    union
+    select to_day from span
 ),
-used as (
+piece as (
+    select day.usage_day, max(bound_day) as piece_day
+    from (select distinct usage_day from marts.usage_daily) as day
+    join bound on bound_day <= day.usage_day
+    where day.usage_day < (select max(bound_day) from bound)
+    group by day.usage_day
+),
+used_piece as (
     -- Unknown is not zero: calls of unknown cost stay out on both sides, and are counted by marts.usage_daily.
     select
-        from_day, to_day, tenant, workload, provider_name, model_name, service_tier, coalesce(context_above_tokens, 0) as band,
+        piece_day, tenant, workload, provider_name, model_name, service_tier, coalesce(context_above_tokens, 0) as band,
         cast(sum(call_count - error_count) as double) as answered,
         cast(sum(charged_count) as double) as charged,
         cast(sum(case when cost_status <> 'not_billed' then input_uncached_tokens end) as double) as input_uncached,
@@ -45,9 +52,14 @@ used as (
         sum(output_media_cost_usd) as output_media_usd,
         sum(request_cost_usd) as request_usd
     from marts.usage_daily
-    join day_span using (usage_day)
+    join piece using (usage_day)
     where cost_status not in ('unpriced', 'no_usage')
-    group by from_day, to_day, tenant, workload, provider_name, model_name, service_tier, coalesce(context_above_tokens, 0)
+    group by piece_day, tenant, workload, provider_name, model_name, service_tier, coalesce(context_above_tokens, 0)
+),
+used as (
+    select from_day, to_day, used_piece.*
+    from used_piece
+    join span on piece_day >= from_day and piece_day < to_day
 ),
 sided as (
     select period.period_kind, period.period_day, 1 as side, used.* from period join used on used.from_day = period.period_day and used.to_day = period.period_to
@@ -209,8 +221,8 @@ summed as (
     group by period_kind, period_day, tenant, workload, provider_name, model_name
 )
 select
-    summed.period_kind, summed.period_day, period.period_to as period_end_day, period.previous_from as previous_day,
-    period.previous_to as previous_end_day, period.is_complete,
+    cast(date_trunc('month', summed.period_day) as date) as month_day,
+    summed.period_kind, summed.period_day, period.period_to as period_end_day, period.previous_from as previous_day, period.previous_to as previous_end_day, period.is_complete,
     tenant, workload, provider_name, model_name,
     list_cost_usd, previous_cost_usd, change_usd,
     price as price_effect_usd, volume as volume_effect_usd, mix as mix_effect_usd, new_model as new_model_effect_usd,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from datetime import date, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -84,6 +85,31 @@ def test_weeks_and_months_each_with_the_one_before():
         from marts.spend_variance group by all order by all""").fetchall() == [
         ("month", "2026-11-01", False, -31.0), ("week", "2026-10-12", True, -19.0), ("week", "2026-10-19", True, -11.0), ("week", "2026-11-02", False, 10.0),
     ]
+
+
+def test_after_a_pause_of_over_a_month_begins_anew():
+    rows = [OLD, use("2027-01-05", input=(1000, 10.0)), use("2027-01-13", input=(1000, 12.0))]
+    con = build(warehouse(rows), "marts.spend_variance")
+    assert con.execute("select cast(period_day as varchar), period_kind, cast(sum(change_usd) as double) from marts.spend_variance group by all").fetchall() == [
+        ("2027-01-11", "week", 2.0)]
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=30))
+def test_a_month_built_alone_from_the_days_it_looks_at_is_as_when_all_are_built(days):
+    """Whatever pauses there are: what the contract says of its reach is enough."""
+    promised = contract("marts.spend_variance")
+    rows = [use(str(date(2026, 1, 10) + timedelta(days=n)), "ab"[n % 2], input=(1000, 1.0 + n)) for n in days]
+    select = f"select {', '.join(promised.typed())} from ({promised.sql_path.read_text().strip().rstrip(';')})"
+    whole = build(warehouse(rows), "marts.spend_variance").execute("from marts.spend_variance").fetchall()
+    alone = []
+    for month in sorted({row[0] for row in whole} | {date(2026, n, 1) for n in range(1, 10)}):
+        first, after = month, promised.partition.end(month)
+        low, high = first - timedelta(promised.reach.back_days), after + timedelta(promised.reach.ahead_days)
+        con = warehouse([row for row in rows if str(low) <= row["usage_day"] < str(high)])
+        promised.prepare()(con, first, after)
+        alone += con.execute(select).fetchall()
+    assert sorted(map(repr, alone)) == sorted(map(repr, whole))
 
 
 def test_several_known_causes_at_once_are_told_apart():
