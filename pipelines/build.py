@@ -167,7 +167,7 @@ def _stale(lake: Lake, promised: Contract, prints: dict[date, str]) -> list[date
 def _fingerprints(lake: Lake, con: duckdb.DuckDBPyConnection, promised: Contract, inputs: dict[date, tuple[list[str], int]]) -> dict[date, str]:
     """By day: a hash of the SQL, the data files and, where the mart reads prices, the prices in force."""
     sql = _code(lake.settings, promised)
-    prices = _prices_by_day(lake, con, sorted(inputs)) if "core.price" in promised.reads else {}
+    prices = _prices_by_day(lake, con, {day: promised.partition.end(day) for day in inputs}) if "core.price" in promised.reads else {}
     return {
         day: hashlib.sha256("\n".join([sql, *sorted(paths), str(prices.get(day))]).encode()).hexdigest()[:16]
         for day, (paths, _) in inputs.items()
@@ -209,31 +209,34 @@ def _references(promised: Contract) -> set[str]:
     return set(re.findall(r"\breference\.([a-z_]+)", text)) | {name for view, name in REFERENCE_VIEWS.items() if re.search(rf"\b{view}\b", text)}
 
 
-def _prices_by_day(lake: Lake, con: duckdb.DuckDBPyConnection, days: list[date]) -> dict[date, str]:
-    """By day: a hash of every price in force on it, as known now and as known then. Later news about other days leave it as it is."""
+def _prices_by_day(lake: Lake, con: duckdb.DuckDBPyConnection, days: dict[date, date]) -> dict[date, str]:
+    """By day (week, month; given with the first day after): a hash of every price in force then, as known now and as known then.
+
+    Later news about other days leave it as it is.
+    """
     if not days or not lake.exists("core.price"):
         return {}
     with borrowed(con) as own:
         lake.attach(own, "core.price")
         return dict(own.execute(
             """
-            with day as (select cast(unnest($days) as date) as day),
+            with day as (select cast(unnest($days) as date) as day, cast(unnest($ends) as date) as day_end),
             first_price as (select min(valid_from) as first_from, price_key from core.price where known_to is null group by price_key)
-            select day, cast(bit_xor(hash(basis, price_key, price_usd_per_unit, greatest(from_at, day), least(to_at, day + interval 1 day))) as varchar)
+            select day, cast(bit_xor(hash(basis, price_key, price_usd_per_unit, greatest(from_at, day), least(to_at, day_end), least(delisted_at, day_end))) as varchar)
             from (
                 -- Before its first sight a price is carried back, so it counts for all days before.
-                select 'now' as basis, price_key, price_usd_per_unit,
+                select 'now' as basis, price_key, price_usd_per_unit, delisted_at,
                     case when valid_from = first_from then timestamp '1970-01-01' else valid_from end as from_at,
                     coalesce(valid_to, timestamp '9999-01-01') as to_at
                 from core.price join first_price using (price_key) where known_to is null
                 union all
-                select 'then', price_key, price_usd_per_unit, greatest(valid_from, known_from),
+                select 'then', price_key, price_usd_per_unit, null, greatest(valid_from, known_from),
                     least(coalesce(valid_to, timestamp '9999-01-01'), coalesce(known_to, timestamp '9999-01-01'))
                 from core.price
             ) as price
-            join day on from_at < day + interval 1 day and to_at > day
+            join day on from_at < day_end and to_at > day
             group by day""",
-            {"days": days},
+            {"days": [*days], "ends": [*days.values()]},
         ).fetchall())
 
 

@@ -203,6 +203,14 @@ def test_weeks_and_months_are_stale_once_each(tmp_path):
     assert stale_days(settings, "marts.evaluator") == []
 
 
+def test_a_month_is_stale_when_a_price_changes_on_any_of_its_days_and_not_after(tmp_path):
+    settings, table = brought_in(tmp_path), "marts.provider_share"
+    build_tables(settings, ["marts.call_cost", "marts.usage_daily", table])
+    for fetched, stale in ((date(2026, 12, 1), []), (date(2026, 11, 27), [date(2026, 11, 1)])):
+        ingest_feed(priced(settings, tmp_path / "feed", input_text=7.0 + fetched.day), "litellm", fetched)
+        assert stale_days(settings, table) == stale
+
+
 def test_a_table_that_an_earlier_version_parted_otherwise_is_made_anew(tmp_path, monkeypatch):
     settings, table = brought_in(tmp_path), "marts.spend_daily"
     build_marts(settings)

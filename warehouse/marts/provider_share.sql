@@ -17,6 +17,7 @@ with month as (
         sum(case when list_cost_usd > 0 then coalesce(cache_write_5m_tokens, 0) + coalesce(cache_write_1h_tokens, 0) else 0 end) as written,
         sum(case when list_cost_usd > 0 then coalesce(output_text_tokens, 0) + coalesce(reasoning_tokens, 0) + coalesce(output_media_tokens, 0) else 0 end) as said
     from marts.usage_daily
+    where usage_day >= $from_day and usage_day < $to_day
     group by date_trunc('month', usage_day), provider_name, model_name
 ),
 end_of as (
@@ -38,8 +39,8 @@ sheet as (
         max(case when token_class = 'cache_write_5m' then price_usd_per_unit end) as written_usd,
         max(case when token_class = 'output_text' then price_usd_per_unit end) as said_usd
     from end_of
-    join quote on quote.valid_from <= end_of.end_at and (quote.valid_to is null or quote.valid_to > end_of.end_at)
-        and (quote.delisted_at is null or quote.delisted_at > end_of.end_at)
+    join quote on quote.valid_from < end_of.end_at and (quote.valid_to is null or quote.valid_to >= end_of.end_at)
+        and (quote.delisted_at is null or quote.delisted_at >= end_of.end_at)
     group by end_of.month_day, feed, provider_name, feed_model, model_name
 ),
 elsewhere as (
