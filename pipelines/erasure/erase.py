@@ -16,26 +16,27 @@ import re
 import shutil
 import sqlite3
 import uuid
-from collections.abc import Iterable
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import fsspec
 import pyarrow as pa
 
-from pipelines.contracts import contract, quoted, tables
+from pipelines.contracts import contract, tables
 from pipelines.engine import connect, write
 from pipelines.erasure import tombstones
 from pipelines.erasure.belonging import Belonging, Identifier
 from pipelines.erasure.needles import Needles
 from pipelines.erasure.proof import Searched, places, search_everything, search_file
+from pipelines.erasure.removal import drop_rows, expire_all, ledger, rebuild, replace_version, sources
+from pipelines.erasure.report import Erasure, write_report
 from pipelines.erasure.retention import retain
-from pipelines.erasure.rewrite import Landing, Rewritten, _containers, discard, others, rewrite, sweep
-from pipelines.errors import FlywheelError, NotConfigured, StopTheLine
-from pipelines.follow import announcement, follow, recover, replacement, settle
+from pipelines.erasure.rewrite import Landing, Rewritten, containers_of, discard, others, rewrite, sweep
+from pipelines.errors import NotConfigured, StopTheLine
+from pipelines.follow import recover, settle
 from pipelines.ingest import ingest_landed
 from pipelines.lake import Lake, storage
 from pipelines.land import landed_paths, redacted
@@ -51,52 +52,6 @@ PASSES = 4
 DATASETS = ("datasets.eval", "datasets.sft", "datasets.preference", "datasets.kto")
 """Tables that hold versions, the ones that others read first."""
 PERSONAL = frozenset(("core.inference", "core.inference_content", "core.feedback", "core.quarantine", "core.landing_file", "core.gate_result"))
-
-
-@dataclass
-class Erasure:
-    """What an erasure did, and what the search of all bytes found afterwards. Holds no identifier and nothing that was said."""
-
-    erasure_id: str
-    kind: str
-    began_at: str
-    erased_before: bool = False
-    """Whether tombstones of it were there already."""
-    calls: int = 0
-    signals: int = 0
-    """Feedback."""
-    identifiers: dict[str, int] = field(default_factory=dict)
-    landing: dict[str, Any] = field(default_factory=dict)
-    tables: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Rows before and after, of the tables that changed."""
-    datasets: list[dict[str, Any]] = field(default_factory=list)
-    exports: list[dict[str, Any]] = field(default_factory=list)
-    models: list[dict[str, Any]] = field(default_factory=list)
-    snapshots_expired: int = 0
-    files_deleted: int = 0
-    searched: dict[str, Any] = field(default_factory=dict)
-    not_searched: dict[str, int] = field(default_factory=dict)
-    found: dict[str, int] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def is_clean(self) -> bool:
-        return not self.found and not any(p.endswith((".parquet", ".avro")) for p in self.searched.get("could_not_be_unpacked", ()))
-
-    def __str__(self) -> str:
-        files, size = (sum(self.searched.get(k, {}).values()) for k in ("files", "bytes"))
-        rows = sum(t["before"] - t["after"] for t in self.tables.values() if t["after"] < t["before"])
-        lines = [
-            f"erasure {self.erasure_id} of a {self.kind}{' (erased before)' if self.erased_before else ''}: {self.calls:,} calls and {self.signals:,} signals; "
-            f"{self.landing.get('records', 0):,} records out of {self.landing.get('files', 0):,} landed files, {rows:,} rows out of {len(self.tables)} tables",
-            f"{len(self.datasets)} dataset versions withdrawn, {len(self.exports)} exports to recall, {self.snapshots_expired:,} snapshots expired, {self.files_deleted:,} files deleted",
-            f"searched {files:,} files, {size:,} bytes ({sum(self.searched.get('decoded_bytes', {}).values()):,} decoded): "
-            + ("nothing found" if not self.found else f"FOUND in {len(self.found)} files"),
-        ]
-        lines += [f"  not decoded: {path} ({why})" for path, why in sorted(self.searched.get("could_not_be_unpacked", {}).items())]
-        lines += [f"  found {n} times in {path}" for path, n in sorted(self.found.items())]
-        lines += [f"  recall {e['url']} ({e['dataset_version']}, {e['format']})" for e in self.exports]
-        return "\n".join(lines + [f"  note: {w}" for w in self.warnings])
 
 
 @dataclass
@@ -224,7 +179,7 @@ def _erase(settings: Settings, lake: Lake, subject: Identifier | None, done: Era
             tombstones.close(lake, done.erasure_id)
         else:
             done.warnings.append("the erasure stays open: flywheel maintain, or the same command, goes on with it")
-        _write_report(settings, done)
+        write_report(settings, done)
         return done
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -350,24 +305,6 @@ def _sentences(settings: Settings, lake: Lake, theirs: _Theirs, done: Erasure) -
     return set(sentences[:SENTENCES])
 
 
-def sources(settings: Settings) -> list[str]:
-    fs, root = fsspec.core.url_to_fs(settings.landing)
-    fs.invalidate_cache()
-    return sorted(p.rstrip("/").rsplit("/", 1)[-1] for p in fs.ls(root, detail=False)) if fs.exists(root) else []
-
-
-def ledger(lake: Lake) -> dict[str, set[str]]:
-    """By landed file: the tables it was taken into."""
-    if not lake.exists("core.landing_file"):
-        return {}
-    with connect(lake.settings) as con:
-        lake.attach(con, "core.landing_file")
-        found: dict[str, set[str]] = {}
-        for path, target in con.execute("select landing_file, target_table from core.landing_file").fetchall():
-            found.setdefault(path, set()).add(target)
-        return found
-
-
 def _formats(settings: Settings, lake: Lake) -> dict[str, str]:
     """The format that reads each source, as the ledger says, else the settings."""
     formats = {name: source.format for name, source in settings.sources.items()}
@@ -408,7 +345,7 @@ def _rewrite(
             present[source] = {p.rsplit("/", 1)[-1]: p for p in landed_paths(settings, source)}
         if path not in present[source].values():
             continue
-        rewrite(landing, path, lines.get(path, set()), whole.get(path, set()), belonging, _containers(settings, formats.get(source)), systems.get(source, frozenset()), done, present[source])
+        rewrite(landing, path, lines.get(path, set()), whole.get(path, set()), belonging, containers_of(settings, formats.get(source)), systems.get(source, frozenset()), done, present[source])
         landing.forget(path)
     return done
 
@@ -439,25 +376,6 @@ def _strike_rows(lake: Lake, scratch: Path, left: _Theirs) -> None:
             drop_rows(lake, table, drop, {key: "id"}, gone if table != "core.inference_content" else {})
 
 
-def drop_rows(lake: Lake, table: str, drop: Path, on: dict[str, str], gone: dict[tuple[str, str], int] | None = None) -> None:
-    """Take rows out of a table, and say in the ledger how many of each file went, in one announced commit."""
-    name = uuid.uuid4().hex
-    steps = [replacement(lake, table, [], drop, on)]
-    mine = {file: n for (t, file), n in (gone or {}).items() if t == table}
-    if mine:
-        folder = drop.parent / uuid.uuid4().hex
-        with connect(lake.settings) as con:
-            lake.attach(con, "core.landing_file")
-            con.register("_gone", pa.table({"file": list(mine), "n": pa.array(mine.values(), pa.int64())}))
-            columns = ", ".join(
-                f"coalesce(expired_count, 0) + n as {quoted(c)}" if c == "expired_count" else quoted(c) for c in contract("core.landing_file").names)
-            ledger = write(con, folder / "ledger.parquet", f"select {columns} from core.landing_file join _gone on file = landing_file where target_table = '{table}'")
-            files = write(con, folder / "files.parquet", f"select file as landing_file, '{table}' as target_table from _gone")
-        steps.append(replacement(lake, "core.landing_file", [(ledger, None)], files, {"landing_file": "landing_file", "target_table": "target_table"}))
-    settle(lake, table, lambda seen: lake.commit(seen, [], properties=announcement(name, steps)))
-    follow(lake, table, name, steps)
-
-
 def _strike_named(lake: Lake, scratch: Path, known: set[Identifier]) -> None:
     """Rows of tables that nothing rebuilds (forecasts of a tenant) and that name what is erased in a column of its kind."""
     columns = {"tenant": "tenant", "session": "session_id", "trace": "trace_id"}
@@ -471,14 +389,6 @@ def _strike_named(lake: Lake, scratch: Path, known: set[Identifier]) -> None:
                     con.register("_texts", pa.table({"text": texts}))
                     drop = write(con, scratch / f"{uuid.uuid4().hex}.parquet", "select text from _texts")
                 drop_rows(lake, table, drop, {column: "text"})
-
-
-def rebuild(settings: Settings, lake: Lake, report: Report) -> None:
-    """Build what has become stale, of the tables that are there."""
-    from pipelines.build import build_tables, mart_order
-
-    if names := [n for n in mart_order() if lake.exists(n)]:
-        build_tables(settings, names, None, report)
 
 
 def _needles(settings: Settings, known: set[Identifier], texts: set[bytes]) -> tuple[Needles, dict[str, int]]:
@@ -528,25 +438,6 @@ def _datasets(settings: Settings, lake: Lake, needles: Needles, done: Erasure, b
         done.warnings.append(f"{len(done.exports)} exports were written outside and must be deleted and recalled by hand")
 
 
-def replace_version(settings: Settings, lake: Lake, version: str, at: datetime, because: str) -> tuple[str | None, str | None]:
-    """Make a version's recipe anew, pinned to what is there now, and withdraw the version; returns the clean one, or None and why there is none."""
-    from pipelines.finetune.recipe import Recipe
-    from pipelines.finetune.versions import build_dataset, version_facts
-    from pipelines.finetune.withdrawal import withdraw
-
-    with connect(settings) as con:
-        recipe = Recipe.model_validate_json(version_facts(lake, con, version)["recipe_text"])
-    clean, why = None, None
-    try:
-        clean = build_dataset(settings, recipe).dataset_version
-    except FlywheelError as error:
-        why = f"no clean version could be made ({type(error).__name__})"
-        log.warning("%s: %s", version, error)
-    if clean != version:
-        withdraw(settings, version, at, because, clean)
-    return clean, why
-
-
 def _models(lake: Lake, theirs: _Theirs, done: Erasure) -> None:
     """Routing policies that were trained while these calls were in the log. What they learnt stays in their weights."""
     if not theirs.calls or not lake.exists("datasets.policy"):
@@ -577,30 +468,6 @@ def _expire(settings: Settings, lake: Lake, done: Erasure) -> None:
         if lake.exists(name):
             snapshots, files = expire_all(settings, lake, name)
             done.snapshots_expired, done.files_deleted = done.snapshots_expired + snapshots, done.files_deleted + files
-
-
-def expire_all(settings: Settings, lake: Lake, name: str) -> tuple[int, int]:
-    """Expire all snapshots of a table but the current one, and delete what only those had; returns how many snapshots and files.
-
-    What a run under way has written and not committed yet is not touched.
-    """
-    before = lake.all_files(name)
-    if lake.snapshot(name).id is not None:
-        # Manifests list the files that the last commit took away, with their smallest and largest values; one commit on, no more.
-        settle(lake, name, lambda seen: lake.commit(seen, [], properties={"flywheel.expired": uuid.uuid4().hex}))
-    before |= lake.all_files(name)
-    snapshots = lake.expire(name, datetime.now(UTC))
-    return snapshots, _delete(settings, before, lake.all_files(name))
-
-
-def _delete(settings: Settings, paths: Iterable[str], known: set[str]) -> int:
-    fs, _ = fsspec.core.url_to_fs(settings.warehouse)
-    count = 0
-    for path in sorted(set(paths) - known):
-        with suppress(FileNotFoundError):
-            fs.rm_file(path)
-            count += 1
-    return count
 
 
 def _prove(settings: Settings, lake: Lake, needles: Needles, done: Erasure, report: Report) -> None:
@@ -645,63 +512,3 @@ def _forget_origins(settings: Settings, known: set[Identifier]) -> None:
 
 def _rows(lake: Lake) -> dict[str, int]:
     return {name: sum(e.rows for e in lake.snapshot(name).files) for name in tables() if lake.exists(name)}
-
-
-def _write_report(settings: Settings, done: Erasure) -> None:
-    """`<home>/erasures/<erasure_id>.json`, and the same to read beside it."""
-    folder = settings.home / "erasures"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in ((f"{done.erasure_id}.json", json.dumps(asdict(done), indent=1, default=str) + "\n"), (f"{done.erasure_id}.md", _page(done))):
-        part = folder / f".{name}.part"
-        part.write_text(text)
-        part.replace(folder / name)
-
-
-def _page(done: Erasure) -> str:
-    searched = "\n".join(
-        f"| {place} | {n:,} | {done.searched['bytes'].get(place, 0):,} | {done.searched['decoded_bytes'].get(place, 0):,} |" for place, n in done.searched["files"].items())
-    changed = "\n".join(f"| {t} | {n['before']:,} | {n['after']:,} |" for t, n in done.tables.items())
-    sets = "\n".join(f"- {d['dataset_version']}: withdrawn; {'clean version ' + d['clean_version'] if d['clean_version'] else d['why_none']}" for d in done.datasets) or "none held anything of theirs"
-    recall = "\n".join(f"- {e['url']} ({e['dataset_version']}, {e['format']}, {e['exported_at']})" for e in done.exports) or "none is known of"
-    left_out = "\n".join(f"- {n:,} {reason}" for reason, n in done.not_searched.items() if n) or "nothing"
-    notes = "\n".join(f"- {w}" for w in done.warnings) or "none"
-    found = "Nothing was found." if not done.found else "\n".join(f"- **{n} times in {path}**" for path, n in done.found.items())
-    return f"""# Erasure {done.erasure_id}
-
-Of a {done.kind}, begun {done.began_at} UTC. {done.calls:,} calls, {done.signals:,} signals; {done.landing.get('records', 0):,} records taken out of
-{done.landing.get('files', 0):,} landed files, {done.landing.get('mentions_replaced', 0):,} mentions in records of others replaced. {done.snapshots_expired:,} snapshots expired,
-{done.files_deleted:,} files deleted.
-
-## The search
-
-{done.searched['identifiers_and_sentences']:,} identifiers and sentences were looked for in every byte, packed files unpacked, Parquet decoded.
-
-| place | files | bytes | of these or beyond, decoded |
-|---|---|---|---|
-{searched}
-
-{found}
-
-Not looked for:
-
-{left_out}
-
-## Rows
-
-| table | before | after |
-|---|---|---|
-{changed}
-
-## Dataset versions
-
-{sets}
-
-## Exports to delete and recall
-
-{recall}
-
-## Notes
-
-{notes}
-"""
-

@@ -24,6 +24,7 @@ import fsspec
 
 from pipelines.contracts import contract, literal, quoted, tables
 from pipelines.engine import connect, parquet_list, write
+from pipelines.erasure.removal import drop_rows, expire_all, ledger, rebuild, replace_version, sources
 from pipelines.errors import NotConfigured
 from pipelines.follow import announcement, follow, recover, replacement, settle
 from pipelines.lake import Lake, Snapshot, storage
@@ -75,8 +76,6 @@ def _holds_versions(name: str) -> bool:
 @storage("retention")
 def retain(settings: Settings, today: date | None = None) -> Retained:
     """Carry the rules out. Doing it twice is doing it once; killed anywhere, the next run goes on."""
-    from pipelines.erasure.erase import expire_all, rebuild
-
     lake, done, today = Lake(settings), Retained(), today or datetime.now(UTC).date()
     found = rules(settings)
     for name, days in found.items():
@@ -145,8 +144,6 @@ def _days(settings: Settings, lake: Lake, name: str, before: date) -> int:
 
 
 def _quarantine(lake: Lake, before: date) -> int:
-    from pipelines.erasure.erase import drop_rows
-
     scratch = lake.settings.scratch / f"retention-{uuid.uuid4().hex}"
     try:
         with connect(lake.settings) as con:
@@ -162,8 +159,6 @@ def _quarantine(lake: Lake, before: date) -> int:
 
 def _landing(settings: Settings, lake: Lake, before: date) -> int:
     """Delete landed logs by the day they arrived. Price lists stay: what they said then is needed for what a call cost then."""
-    from pipelines.erasure.erase import ledger, sources
-
     targets, count = ledger(lake), 0
     fs, root = fsspec.core.url_to_fs(settings.landing)
     for source in sources(settings):
@@ -175,8 +170,6 @@ def _landing(settings: Settings, lake: Lake, before: date) -> int:
 
 
 def _versions(settings: Settings, lake: Lake, name: str, before: date) -> list[str]:
-    from pipelines.erasure.erase import replace_version
-
     with connect(settings) as con:
         lake.attach(con, name)
         old = [r[0] for r in con.execute(f"select dataset_version from {name} group by 1 having min(started_at) < $before order by 1", {"before": before}).fetchall()]

@@ -130,7 +130,7 @@ def sweep(
                 found.lines.setdefault(path, set()).update(lines)
         belonging, links = Belonging(known), set()
         for path, wanted in found.lines.items():
-            inside = _containers(landing.settings, formats(path))
+            inside = containers_of(landing.settings, formats(path))
             with landing.readable(path).path.open("rb") as lines:
                 for number, line in enumerate(lines, 1):
                     if number in wanted:
@@ -231,7 +231,7 @@ def refuse_erased(settings: Settings, lake: Lake, staged: Staged, source: str, f
         from datetime import UTC, datetime
 
         tombstones.bury(lake, fresh, next(iter(_erasures(lake, owned)), "arrival"), datetime.now(UTC).replace(tzinfo=None), opens=False)
-    belonging, inside = Belonging(known), _containers(settings, format)
+    belonging, inside = Belonging(known), containers_of(settings, format)
     for path in paths:
         if path in found.lines:
             rewrite(landing, path, found.lines[path], set(), belonging, inside, system, done, present)
@@ -277,7 +277,7 @@ def _erasures(lake: Lake, hashes: set[str]) -> list[str]:
         return sorted(e for e, h in con.execute(f"select erasure_id, identifier_hash from {tombstones.TABLE}").fetchall() if h in hashes)
 
 
-def _containers(settings: Settings, format: str | None) -> list[list[str]]:
+def containers_of(settings: Settings, format: str | None) -> list[list[str]]:
     if format is None:
         return []
     return [path for target in ("inference", "feedback") if (sql := format_sql(settings, target, format)) for path in containers(sql)]
