@@ -23,8 +23,8 @@ FOLDS = 3
 """Folds of cross-fitting. Two give away half of the rows of a rarely chosen action; more than three cost time and change little."""
 CHOICES = 30
 """Choices that a calibrated probability rests on at least: its error is then a sixth of it or so."""
-PAIRS = 500_000
-"""Calls times candidates that propensities are learnt from; more are thinned out evenly."""
+LEARNT = 200_000
+"""Calls, or candidates of calls, that propensities are learnt from; of more every so many are taken. They are calibrated on all."""
 PENALTIES = np.logspace(1, 5, 5)
 SMALLEST, LARGEST = 1e-12, 1e30
 """No propensity is smaller and no feature or cost larger: sums of squares overflow beyond."""
@@ -241,7 +241,8 @@ def _chances(model: BaseEstimator, shown: np.ndarray, logged: LoggedData, test: 
     learnable = seen[counts >= 10]
     if learnable.size < 2:
         raise StopTheLine("fewer than two actions were chosen often enough to estimate propensities; there is no exploration to learn from")
-    train, chances = ~test & np.isin(logged.action, learnable), np.zeros((test.sum(), logged.action_count))
+    train, chances = np.flatnonzero(~test & np.isin(logged.action, learnable)), np.zeros((test.sum(), logged.action_count))
+    train = train[:: -(-len(train) // LEARNT)]
     fitted = clone(model).fit(shown[train], logged.action[train])
     chances[:, fitted.classes_] = fitted.predict_proba(shown[test])
     return chances
@@ -258,9 +259,10 @@ def _chances_of_pairs(model: BaseEstimator, shown: np.ndarray, logged: LoggedDat
         rivals = (offered[rows] & (chosen > chosen[action][:, None])).sum(axis=1)
         return np.column_stack([action, rivals, offered[rows].sum(axis=1), shown[rows]])
 
-    row, action = np.nonzero(offered & ~test[:, None])
-    some = slice(None, None, -(-len(row) // PAIRS))
-    row, action = row[some], action[some]
+    train = np.flatnonzero(~test)
+    train = train[:: -(-int(offered[train].sum()) // LEARNT)]
+    at, action = np.nonzero(offered[train])
+    row = train[at]
     # More categories than bins are left in the order of their numbers.
     fitted = clone(model).set_params(categorical_features=[0] if k < 255 else None).fit(features(row, action), logged.action[row] == action)
     chances, place = np.zeros((len(logged), k)), np.flatnonzero(test)

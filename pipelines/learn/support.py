@@ -119,7 +119,7 @@ def diagnose(logged: LoggedData, policy: np.ndarray, regions: Regions) -> Diagno
         propensity_kind=logged.propensity_kind,
         effective_sample_size=effective,
         effective_sample_share=effective / logged.cluster_count,
-        effective_heavy_count=float((squares := by_cluster**2).sum() ** 2 / (squares @ squares)) if total > 0 else 0.0,
+        effective_heavy_count=float((squares := (by_cluster / by_cluster.max()) ** 2).sum() ** 2 / (squares @ squares)) if total > 0 else 0.0,
         max_weight=float(weight.max()),
         max_weight_share=float(by_cluster.max() / total) if total > 0 else 1.0,
         min_propensity=float(logged.propensity[carried].min()) if carried.any() else math.nan,
