@@ -27,7 +27,7 @@ class Limit:
 
 LIMITS = {
     "effective_sample_size": Limit(200, "below it intervals fall short of their level, and two policies closer than 5 % cannot be told apart"),
-    "effective_sample_size, estimated": Limit(400, "estimated propensities err too, which weights do not show: around 300 DR intervals covered 90 %"),
+    "effective_sample_size, estimated": Limit(250, "estimated propensities err too, which weights do not show; from here on DR intervals covered as often as with the true ones"),
     "effective_heavy_count": Limit(20, "so few heavy traces do not show how far estimates scatter: where a draw holds few by chance, intervals covered 91 %"),
     "max_weight_share": Limit(0.05, "one trace that carries more than a twentieth of all weight decides the result alone"),
     "min_propensity": Limit(0.01, "a weight above 100 rests on one call in a hundred, and an error of 0.005 in such a propensity doubles it"),

@@ -458,9 +458,9 @@ def test_estimated_propensities_are_near_and_say_that_they_are_estimated() -> No
     assert found.reward["dr"].value == pytest.approx(made.truth, abs=0.06)
     assert {name for name, estimate in found.reward.items() if estimate.interval is None} == {*NO_INTERVAL, "ips", "snips"}
     assert "estimated propensities alone" in found.reward["snips"].because
-    small = calls(2_500)
+    small = calls(1_750)
     assert judged(small.logged, small.target).verdict.can_tell
-    assert "under 400" in " ".join(judged(replace(small.logged, propensity_kind="estimated"), small.target).verdict.reasons)
+    assert "under 250" in " ".join(judged(replace(small.logged, propensity_kind="estimated"), small.target).verdict.reasons)
 
 
 def test_estimated_propensities_keep_to_the_candidates() -> None:
