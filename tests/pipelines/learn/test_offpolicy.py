@@ -445,6 +445,8 @@ def test_an_action_chosen_more_often_than_said_is_refused_whatever_the_target() 
     for named, name in ((false, "action 0"), (replace(false, action_names=["large", "small", "tiny", "old"]), "large")):
         said = judged(named, target).verdict
         assert any(reason.startswith(f"{name} was logged more often than its logged propensities say wherever") for reason in said.reasons), said.reasons
+    with pytest.raises(StopTheLine, match="1 action_names, where 4 are needed"):
+        replace(false, action_names=["large"])
 
 
 def test_estimated_propensities_are_near_and_say_that_they_are_estimated() -> None:
