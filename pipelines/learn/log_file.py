@@ -163,7 +163,7 @@ class _Table:
         logged = LoggedData(
             self._context(columns.context, kept), self._place(action, actions), self._numbers(reward), propensity, len(actions), candidates=self._candidates(columns, actions),
             cluster=None if cluster is None else self._clusters(cluster),
-            cost_usd=None if cost is None else self._numbers(cost),
+            cost_usd=None if cost is None else self._numbers(cost), action_names=actions,
         )
         return logged, (probability[0], probability[1] if columns.against else None), actions, rows - kept
 

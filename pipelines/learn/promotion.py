@@ -297,7 +297,7 @@ def _logged(found: Log, T: pd.DataFrame, allowed: np.ndarray, router: Router, wi
     place = {m: n for n, m in enumerate(found.models)}
     logged = LoggedData(
         context, T["action"].map(place).to_numpy(), utility.scaled(T["reward"].to_numpy(), cost), T["propensity_share"].to_numpy(), len(found.models),
-        candidates=allowed, cluster=T["thread"].to_numpy(), cost_usd=cost,
+        candidates=allowed, cluster=T["thread"].to_numpy(), cost_usd=cost, action_names=found.models,
         propensity_kind="logged" if (T["propensity_kind"] == "logged").all() else "estimated",
     )
     return logged, utility

@@ -27,7 +27,8 @@ class Limit:
 
 LIMITS = {
     "effective_sample_size": Limit(200, "below it intervals fall short of their level, and two policies closer than 5 % cannot be told apart"),
-    "effective_sample_size, estimated": Limit(400, "estimated propensities err too, which weights do not show: around 300 DR intervals covered 90 %"),
+    "effective_sample_size, estimated": Limit(250, "estimated propensities err too, which weights do not show; from here on DR intervals covered as often as with the true ones"),
+    "effective_heavy_count": Limit(20, "so few heavy traces do not show how far estimates scatter: where a draw holds few by chance, intervals covered 91 %"),
     "max_weight_share": Limit(0.05, "one trace that carries more than a twentieth of all weight decides the result alone"),
     "min_propensity": Limit(0.01, "a weight above 100 rests on one call in a hundred, and an error of 0.005 in such a propensity doubles it"),
     "low_propensity_weight_share": Limit(0.01, "rows below the smallest propensity may be there while they carry next to no weight"),
@@ -58,6 +59,9 @@ class Diagnostics:
     """Kish's (sum w)² / sum w² over clusters: as many independent, equally weighted traces would tell as much."""
     effective_sample_share: float
     """`effective_sample_size` over `cluster_count`."""
+    effective_heavy_count: float
+    """(sum w²)² / sum w⁴ over clusters: as many equally heavy traces would show as well how far weights, and so estimates, scatter. Where a few
+    traces weigh much, chance alone decides how many there are, and `effective_sample_size` is the larger the fewer."""
     max_weight: float
     max_weight_share: float
     """Part of all weight that the heaviest cluster carries."""
@@ -68,6 +72,7 @@ class Diagnostics:
     mean_weight: float
     """1 in expectation where propensities are true and the target is supported."""
     mean_weight_z: float
+    action_names: tuple[str, ...]
     action_z: tuple[float, ...]
     """By action: weight seen against the target's mass, in standard errors; nan where too few rows say."""
     candidate_z: tuple[float, ...]
@@ -114,12 +119,14 @@ def diagnose(logged: LoggedData, policy: np.ndarray, regions: Regions) -> Diagno
         propensity_kind=logged.propensity_kind,
         effective_sample_size=effective,
         effective_sample_share=effective / logged.cluster_count,
+        effective_heavy_count=float((squares := (by_cluster / by_cluster.max()) ** 2).sum() ** 2 / (squares @ squares)) if total > 0 else 0.0,
         max_weight=float(weight.max()),
         max_weight_share=float(by_cluster.max() / total) if total > 0 else 1.0,
         min_propensity=float(logged.propensity[carried].min()) if carried.any() else math.nan,
         low_propensity_weight_share=float(low),
         mean_weight=float(weight.mean()),
         mean_weight_z=_z(weight - 1, logged),
+        action_names=tuple(logged.action_names),
         action_z=tuple(_action_z(logged, policy, weight, action) for action in range(logged.action_count)),
         candidate_z=tuple(_action_z(logged, logged.candidates, 1 / logged.propensity, action) for action in range(logged.action_count)),
         overlap_share=float(carried.mean()),
@@ -144,6 +151,8 @@ def verdict(found: Diagnostics) -> Verdict:
     needed = "effective_sample_size" if given == "logged" else "effective_sample_size, estimated"
     if found.effective_sample_size < LIMITS[needed].limit:
         refuse(needed, f"the logs tell as much as {found.effective_sample_size:.0f} traces of the target, under {LIMITS[needed].limit}")
+    if found.effective_heavy_count < LIMITS["effective_heavy_count"].limit:
+        refuse("effective_heavy_count", f"what is heavy weighs as much as {found.effective_heavy_count:.0f} traces, under {LIMITS['effective_heavy_count'].limit}")
     if found.max_weight_share > LIMITS["max_weight_share"].limit:
         refuse("max_weight_share", f"one trace carries {_percent(found.max_weight_share)} of the weight")
     if found.low_propensity_weight_share > LIMITS["low_propensity_weight_share"].limit:
@@ -155,12 +164,12 @@ def verdict(found: Diagnostics) -> Verdict:
             f"the {given} propensities are wrong, or part of what the target does was never tried"
         )
     # What is never chosen because nothing is explored there is a matter of support, not of this: only logged propensities that say too little.
-    for action, z in enumerate(found.candidate_z):
+    for name, z in zip(found.action_names, found.candidate_z, strict=True):
         if given == "logged" and z > norm.isf(alarm / 2 / len(found.candidate_z)):
-            reasons.append(f"action {action} was logged more often than its {given} propensities say wherever it was a candidate, by {z:.1f} standard errors")
-    for action, z in enumerate(found.action_z):
+            reasons.append(f"{name} was logged more often than its {given} propensities say wherever it was a candidate, by {z:.1f} standard errors")
+    for name, z in zip(found.action_names, found.action_z, strict=True):
         if abs(z) > norm.isf(alarm / 2 / len(found.action_z)):
-            reasons.append(f"action {action} was logged {'more' if z > 0 else 'less'} often than its {given} propensities say, by {abs(z):.1f} standard errors")
+            reasons.append(f"{name} was logged {'more' if z > 0 else 'less'} often than its {given} propensities say, by {abs(z):.1f} standard errors")
     if found.likelihood_z > norm.isf(alarm):
         reasons.append(f"a small tree foretells the logged actions better than the {given} propensities, by {found.likelihood_z:.1f} standard errors: they are wrong")
     return Verdict(not reasons, tuple(reasons))
@@ -170,12 +179,12 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %"
 
 
-def _z(values: np.ndarray, logged: LoggedData) -> float:
-    """Mean of values against zero, in clustered standard errors."""
+def _z(values: np.ndarray, logged: LoggedData, unseen: float = 0.0) -> float:
+    """Mean of values against zero, in clustered standard errors. `unseen`: variance of the sum that is known to be there beside what the rows show."""
     by_cluster = np.bincount(logged.cluster, weights=values, minlength=logged.cluster_count)
     size = np.bincount(logged.cluster, minlength=logged.cluster_count)
     mean = values.mean()
-    error = standard_error((by_cluster - mean * size) / len(values))
+    error = math.hypot(standard_error((by_cluster - mean * size) / len(values)), math.sqrt(unseen) / len(values))
     # All alike: no error to measure with. Weights of 1 are right; any other constant is not, and never by chance.
     return float(mean / error) if error > 1e-12 else (0.0 if abs(mean) < 1e-9 else math.copysign(math.inf, mean))
 
@@ -184,7 +193,9 @@ def _action_z(logged: LoggedData, policy: np.ndarray, weight: np.ndarray, action
     seen = logged.action == action
     if (seen & (weight > 0)).sum() < 30:
         return math.nan
-    return _z(seen * weight - policy[:, action], logged)
+    more = seen * weight - policy[:, action]
+    # What is lacking may belong to calls that rarely take this action: few were to come, each with a large weight, and that none came is no wonder.
+    return _z(more, logged, unseen=max(-more.sum(), 0) / logged.propensity[seen].min())
 
 
 def _unsupported(logged: LoggedData, policy: np.ndarray) -> float:

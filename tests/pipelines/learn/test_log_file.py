@@ -90,6 +90,12 @@ def test_candidates_limit_what_may_be_chosen(tmp_path: Path, settings: Settings)
     assert not judged.evaluation.verdict.can_tell
 
 
+def test_reasons_name_the_model(tmp_path: Path, settings: Settings) -> None:
+    table = log().drop(columns=[f"logging_{model}" for model in MODELS]).assign(propensity=1 / 3)
+    reasons = evaluate_file(settings, write(table, tmp_path / "log.parquet")).evaluation.verdict.reasons
+    assert any(reason.startswith(f"{MODELS[1]} was logged") for reason in reasons), reasons
+
+
 def test_rows_without_a_trace_stand_alone(tmp_path: Path, settings: Settings) -> None:
     table = log()
     table["cluster"] = [None, "it's one", None, *(f"trace {n // 2}" for n in range(2_997))]

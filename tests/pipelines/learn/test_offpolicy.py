@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from pipelines.errors import StopTheLine
 from pipelines.learn.exploration import advise
 from pipelines.learn.intervals import Terms, empirical_bernstein, influence, normal, skewed, value
-from pipelines.learn.logged_data import PENALTIES, LoggedData, _ridge, estimate_propensity, fit_reward
+from pipelines.learn.logged_data import PENALTIES, LoggedData, _ridge, _steps, estimate_propensity, fit_reward
 from pipelines.learn.offpolicy import NO_INTERVAL, Evaluation, OffPolicy
 
 EYE = np.eye(3)
@@ -324,6 +324,39 @@ def test_checks_of_propensities_leave_true_ones_alone() -> None:
     assert len(refused) <= 2, refused
 
 
+def test_a_target_that_hardly_ever_asks_for_an_arm_raises_no_false_alarm() -> None:
+    # The third arm is the rule's on few calls, and the target wants it there and on some more, of which often none was logged by chance.
+    n, refused = 20_000, 0
+    for seed in range(15):
+        rng = np.random.default_rng(seed)
+        context = rng.random((n, 1))
+        logging = 0.95 * EYE[np.where(context[:, 0] < 0.006, 2, 0)] + 0.05 / 3
+        action = (rng.random((n, 1)) > logging.cumsum(axis=1)[:, :-1]).sum(axis=1)
+        logged = LoggedData(context, action, rng.random(n), logging[np.arange(n), action], 3)
+        found = judged(logged, EYE[np.where(context[:, 0] < 0.008, 2, 0)], predicted=np.full((n, 3), 0.5))
+        refused += any("often than its" in reason for reason in found.verdict.reasons)
+    assert refused == 0
+
+
+def test_few_heavy_calls_by_chance_are_not_taken_for_much_data() -> None:
+    # A tenth of the target's choices were logged with 0.05: six heavy calls or so decide, and the fewer there are, the larger the sample seems.
+    told, few = [], []
+    for seed in range(30):
+        rng, n = np.random.default_rng(seed), 1_200
+        context = rng.random((n, 1))
+        logging = np.tile([0.95, 0.05], (n, 1))
+        action = (rng.random(n) > 0.95).astype(int)
+        logged = LoggedData(context, action, rng.random(n), logging[np.arange(n), action], 2)
+        found = judged(logged, np.eye(2)[(context[:, 0] < 0.1).astype(int)], predicted=np.full((n, 2), 0.5))
+        weight = (np.where(context[:, 0] < 0.1, action == 1, action == 0) / logged.propensity) ** 2
+        assert found.diagnostics.effective_heavy_count == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
+        assert found.diagnostics.effective_sample_size > 200
+        told.append(found.verdict.can_tell)
+        few.append(any(reason.startswith("what is heavy weighs as much as") for reason in found.verdict.reasons))
+    assert sum(told) <= 3
+    assert sum(few) >= 25
+
+
 def _never(made: Calls) -> LoggedData:
     """The third arm was never logged; propensities are those of the other two."""
     logging = made.logging[:, :2] / made.logging[:, :2].sum(axis=1, keepdims=True)
@@ -408,8 +441,12 @@ def test_an_action_chosen_more_often_than_said_is_refused_whatever_the_target() 
     given = {"context": np.zeros((n, 1)), "action": action, "reward": rng.random(n), "action_count": 4, "candidates": candidates}
     true = LoggedData(propensity=logging[np.arange(n), action], **given)
     assert judged(true, target).verdict.can_tell
-    said = judged(LoggedData(propensity=np.full(n, 1 / 3), **given), target).verdict
-    assert any("action 0 was logged more often than its logged propensities say wherever" in reason for reason in said.reasons), said.reasons
+    false = LoggedData(propensity=np.full(n, 1 / 3), **given)
+    for named, name in ((false, "action 0"), (replace(false, action_names=["large", "small", "tiny", "old"]), "large")):
+        said = judged(named, target).verdict
+        assert any(reason.startswith(f"{name} was logged more often than its logged propensities say wherever") for reason in said.reasons), said.reasons
+    with pytest.raises(StopTheLine, match="1 action_names, where 4 are needed"):
+        replace(false, action_names=["large"])
 
 
 def test_estimated_propensities_are_near_and_say_that_they_are_estimated() -> None:
@@ -423,9 +460,9 @@ def test_estimated_propensities_are_near_and_say_that_they_are_estimated() -> No
     assert found.reward["dr"].value == pytest.approx(made.truth, abs=0.06)
     assert {name for name, estimate in found.reward.items() if estimate.interval is None} == {*NO_INTERVAL, "ips", "snips"}
     assert "estimated propensities alone" in found.reward["snips"].because
-    small = calls(2_500)
+    small = calls(1_750)
     assert judged(small.logged, small.target).verdict.can_tell
-    assert "under 400" in " ".join(judged(replace(small.logged, propensity_kind="estimated"), small.target).verdict.reasons)
+    assert "under 250" in " ".join(judged(replace(small.logged, propensity_kind="estimated"), small.target).verdict.reasons)
 
 
 def test_estimated_propensities_keep_to_the_candidates() -> None:
@@ -435,6 +472,36 @@ def test_estimated_propensities_keep_to_the_candidates() -> None:
     made = calls(600, logging=even)
     estimated = estimate_propensity(replace(made.logged, candidates=candidates))
     assert (estimated.propensity[candidates.sum(axis=1) == 1] == 1).all()
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.2])
+def test_estimated_propensities_of_a_rule_are_its_shares(epsilon: float) -> None:
+    # The rule takes the first candidate of an order that turns round at a threshold: what is greedy depends on which candidates there are.
+    error, mean = [], []
+    for seed in range(2):
+        rng, n, k = np.random.default_rng(seed), 6_000, 4
+        context, candidates = rng.standard_normal((n, 3)), rng.random((n, k)).argsort(axis=1) < 2
+        value = np.where(context[:, :1] > 0, np.arange(k), -np.arange(k))
+        logging = (1 - epsilon) * np.eye(k)[np.where(candidates, value, -9).argmax(axis=1)] + epsilon * candidates / 2
+        action = (rng.random((n, 1)) > logging.cumsum(axis=1)[:, :-1]).sum(axis=1)
+        true = LoggedData(context, action, rng.random(n), logging[np.arange(n), action], k, candidates=candidates)
+        estimated = estimate_propensity(replace(true, propensity=np.ones(n)))
+        target = np.eye(k)[np.where(candidates, rng.random((n, k)), -9).argmax(axis=1)]
+        error.append(np.log(true.propensity / estimated.propensity).mean())
+        mean.append((target[np.arange(n), action] / estimated.propensity).mean())
+        # No weight is a guess: the smallest share is known from thirty choices.
+        assert estimated.propensity.min() > epsilon / 4
+    assert np.mean(error) < 0.01
+    assert np.mean(mean) == pytest.approx(1, abs=0.06)
+
+
+def test_calibrated_steps_by_hand() -> None:
+    # Shares of two levels, thirty choices at least a step: the lowest ten, of which one was chosen, are no step of their own.
+    chance = np.repeat([0.01, 0.1, 0.9], [10, 390, 100])
+    chosen = np.concatenate([np.arange(10) < 1, np.arange(390) < 47, np.arange(100) < 80])
+    edges, share = _steps(chance, chosen)
+    assert edges.tolist() == [0.01, 0.9]
+    assert share.tolist() == [48 / 400, 0.8]
 
 
 def test_one_action_alone_gives_no_propensities() -> None:

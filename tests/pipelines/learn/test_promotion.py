@@ -178,6 +178,17 @@ def test_a_log_that_cannot_tell_is_refused(tmp_path):
     assert not (settings.policies / "champion.json").exists()
 
 
+def test_a_refusal_names_the_model(tmp_path):
+    """The log claims that all models were asked alike, though `large` was asked most."""
+    settings = Settings(home=tmp_path, threads=2, memory_limit="400MB")
+    false = drawn(2_000, seed=6, good=BETTER, chances=(0.6, 0.2, 0.2))
+    place = false.schema.get_field_index("propensity_share")
+    judged = train(logged(settings, false.set_column(place, "propensity_share", pa.array([1 / 3] * len(false)))))
+    assert judged.status == "refused"
+    assert any("large was logged more often than its logged propensities say" in reason for reason in judged.reasons), judged.reasons
+    assert "large was logged more often" in (judged.folder / "card.md").read_text()
+
+
 def test_too_little_is_told_by_the_step_it_was_lost_at(tmp_path):
     settings = Settings(home=tmp_path, threads=2, memory_limit="400MB")
     with pytest.raises(TooLittle, match="120 calls that were a choice"):
