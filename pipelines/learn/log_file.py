@@ -22,8 +22,9 @@ from pipelines.contracts import literal, quoted
 from pipelines.engine import connect
 from pipelines.errors import StopTheLine
 from pipelines.learn.exploration import Exploration, advise
-from pipelines.learn.logged_data import LoggedData, estimate_propensity
+from pipelines.learn.logged_data import LoggedData
 from pipelines.learn.offpolicy import Comparison, Estimate, Evaluation, OffPolicy
+from pipelines.learn.propensity import estimate_propensity
 from pipelines.settings import Settings
 
 READERS = {

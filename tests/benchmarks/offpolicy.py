@@ -47,8 +47,9 @@ from threadpoolctl import threadpool_limits
 
 from pipelines.learn.exploration import advise
 from pipelines.learn.intervals import Terms
-from pipelines.learn.logged_data import LoggedData, estimate_propensity, fit_reward
+from pipelines.learn.logged_data import LoggedData, fit_reward
 from pipelines.learn.offpolicy import ESTIMATORS, OffPolicy
+from pipelines.learn.propensity import estimate_propensity
 from pipelines.learn.support import grow_regions, weigh_regions, weights
 
 SHARED = Path(os.environ.get("FLYWHEEL_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -351,7 +352,7 @@ class Kept:
 
     def __init__(self, folder: Path | None) -> None:
         code = sorted((Path(__file__).parents[2] / "pipelines" / "learn").glob("*.py"))
-        measured = [p for p in code if p.stem in ("intervals", "logged_data", "offpolicy", "support")] + [Path(__file__)]
+        measured = [p for p in code if p.stem in ("intervals", "logged_data", "offpolicy", "propensity", "support")] + [Path(__file__)]
         self._path = None if folder is None else folder / f"offpolicy-{hashlib.sha256(b''.join(p.read_bytes() for p in measured)).hexdigest()[:10]}.jsonl"
         self._done: dict[str, list[dict]] = {}
         if self._path and self._path.exists():

@@ -16,8 +16,9 @@ from sklearn.preprocessing import StandardScaler
 from pipelines.errors import StopTheLine
 from pipelines.learn.exploration import advise
 from pipelines.learn.intervals import Terms, empirical_bernstein, influence, normal, skewed, value
-from pipelines.learn.logged_data import PENALTIES, LoggedData, _ridge, _steps, estimate_propensity, fit_reward
+from pipelines.learn.logged_data import PENALTIES, LoggedData, _ridge, fit_reward
 from pipelines.learn.offpolicy import NO_INTERVAL, Evaluation, OffPolicy
+from pipelines.learn.propensity import _steps, estimate_propensity
 
 EYE = np.eye(3)
 
