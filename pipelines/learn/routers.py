@@ -511,11 +511,12 @@ class BoostingRouter(Router):
 
 
 class ForestRouter(Router):
-    """Extremely randomised trees (Geurts et al. 2006) on what the labels leave unexplained: a hierarchy, with one partition for all arms.
+    """Extremely randomised trees (Geurts et al. 2006), to whom a label is what it says of each arm: a hierarchy, with one partition for all arms.
 
-    First each label's advantage, as `TaskMeanRouter` has it; then trees over those advantages, the text's marks, the numbers and
-    `components` of a singular value decomposition of words and embedding. One forest learns the level, another all arms' advantages:
-    they share its leaves, so what is learned of one arm serves the others. Where some arms of a row were not seen, each arm has its own.
+    They are given each label's advantages, as `TaskMeanRouter` has them, the text's marks, the numbers and `components` of a singular value
+    decomposition of words and embedding. One forest learns the level, another all arms' advantages: they share its leaves, so what is
+    learned of one arm serves the others. Where some arms of a row were not seen, each arm has its own, over what the first foretells of
+    rows its trees were not drawn with.
 
     label_columns: the columns (from, to) of a matrix X that are one-hot labels; with rows they are known.
     """
@@ -540,37 +541,37 @@ class ForestRouter(Router):
         spans = [columns[name] for name in ("shape", "numbers") if name in columns] or list(self.plain_columns)
         plain = np.concatenate([np.arange(*span) for span in spans]) if spans else np.arange(0)
         other = np.setdiff1d(np.arange(Z.shape[1]), np.concatenate([labels, plain]))
-        seen = ~np.isnan(rewards)
-        rest = np.where(seen, rewards - self.arm_mean_, 0)
+        k = rewards.shape[1]
         # All that the trees are given is a product with the features: labels as what they say of each arm, plain columns as they are.
         is_wide = min(Z.shape[0], len(other)) > self.components
         plain = plain if is_wide else np.concatenate([plain, other])
-        self.small_ = sparse.lil_matrix((Z.shape[1], rest.shape[1] + len(plain)))
-        self.small_[labels, : rest.shape[1]] = _told_by_labels(Z[:, labels], rewards - self.arm_mean_, weight, self.label_shrinkage)
-        self.small_[plain, rest.shape[1] + np.arange(len(plain))] = 1
+        self.small_ = sparse.lil_matrix((Z.shape[1], k + len(plain)))
+        self.small_[labels, :k] = _told_by_labels(Z[:, labels], rewards - self.arm_mean_, weight, self.label_shrinkage)
+        self.small_[plain, k + np.arange(len(plain))] = 1
         self.small_ = self.small_.tocsr()
         self.components_ = np.zeros((Z.shape[1], self.components if is_wide else 0), dtype=np.float32)
         if is_wide:
             self.components_[other] = TruncatedSVD(self.components, random_state=self.random_state).fit(Z[:, other]).components_.T
-        H = self._inputs(Z)
-        rest = rest - H[:, : rest.shape[1]]
-        some = np.flatnonzero(seen.any(axis=1))
-        if seen[some].all():  # together they would part rows by level, which is most of what varies and says nothing of the choice
-            level = rest.mean(axis=1, keepdims=True)
-            parts = [(some, level), (some, rest - level)]
+        some = np.flatnonzero(~np.isnan(rewards).all(axis=1))
+        H, rest, weight = self._inputs(Z[some]), rewards[some] - self.arm_mean_, weight[some]
+        seen = ~np.isnan(rest)
+        level = np.where(seen, rest, 0).sum(axis=1) / seen.sum(axis=1)
+        # Level and advantage together would part rows by level, which is most of what varies and says nothing of the choice.
+        if seen.all():
+            forests = [self._forest().fit(H, level, weight), self._forest().fit(H, rest - level[:, None], weight)]
         else:
-            parts = [(np.flatnonzero(seen[:, arm]), rest[:, [arm]]) for arm in range(rest.shape[1])]
-        self.forests_ = []
-        for rows, wanted in parts:
-            forest = ExtraTreesRegressor(self.trees, min_samples_leaf=self.least_rows, max_features=0.5, random_state=self.random_state)
-            forest.fit(H[rows], wanted[rows].squeeze(axis=1) if wanted.shape[1] == 1 else wanted[rows], weight[rows])
-            self.forests_.append(_as_arrays([tree.tree_ for tree in forest.estimators_]))
+            of_level = self._forest(bootstrap=True, oob_score=True).fit(H, level, weight)
+            rest = rest - of_level.oob_prediction_[:, None]
+            forests = [of_level, *(self._forest().fit(H[o], rest[o, arm], weight[o]) for arm, o in enumerate(seen.T))]
+        self.forests_ = [_as_arrays([tree.tree_ for tree in forest.estimators_]) for forest in forests]
+
+    def _forest(self, **how: Any) -> ExtraTreesRegressor:
+        return ExtraTreesRegressor(self.trees, min_samples_leaf=self.least_rows, max_features=0.5, random_state=self.random_state, **how)
 
     def _value(self, X: Any) -> np.ndarray:
         H = self._inputs(sparse.csr_matrix(self._matrix(X)))
-        found = [np.vstack([_leaves(forest, H[start : start + 512]) for start in range(0, len(H), 512)]) for forest in self.forests_]
-        k = len(self.arm_mean_)
-        return self.arm_mean_ + H[:, :k] + (found[0] + found[1] if len(found) == 2 and found[1].shape[1] == k else np.column_stack(found))
+        level, *advantages = [np.vstack([_leaves(forest, H[start : start + 512]) for start in range(0, len(H), 512)]) for forest in self.forests_]
+        return self.arm_mean_ + level + np.hstack(advantages)
 
     def _inputs(self, Z: sparse.csr_matrix) -> np.ndarray:
         return np.hstack([(Z @ self.small_).toarray(), Z @ self.components_]).astype(np.float32)
