@@ -603,7 +603,7 @@ def _leaves(forest: dict[str, np.ndarray], H: np.ndarray) -> np.ndarray:
 
 
 class CombinedRouter(Router):
-    """The one to use: task means, lines and neighbours over one set of features, weighed by what each foretold of rows it had not seen.
+    """The one to use: lines and trees over one set of features, weighed by what each foretold of rows it had not seen.
 
     Members are fitted on folds (equal texts in one fold), their out-of-fold levels and advantages are weighed by non-negative least squares
     (stacking, Wolpert 1992; Breiman 1996), separately, each against having nothing to say; members of no weight are dropped, the
@@ -621,14 +621,11 @@ class CombinedRouter(Router):
         self.random_state = random_state
 
     def _own_members(self) -> list[tuple[str, Router]]:
-        labels = tuple(getattr(self.features, "labels", ()))
         at = getattr(self.features_, "columns_", {})
+        plain = [at[name] for name in ("shape", "numbers") if name in at]
         return [
-            *([("task mean", TaskMeanRouter(labels, shrinkage=10.0))] if labels else []),
-            ("ridge", RidgeRouter(label_columns=at.get("labels"))),
             ("logistic", LogisticRouter(word_columns=at.get("words"), label_columns=at.get("labels"), random_state=self.random_state)),
-            ("nearest neighbours", KNNRouter(label_columns=at.get("labels"), random_state=self.random_state)),
-            ("forest", ForestRouter(label_columns=at.get("labels"), plain_columns=[at[name] for name in ("shape", "numbers") if name in at], random_state=self.random_state)),
+            ("forest", ForestRouter(label_columns=at.get("labels"), plain_columns=plain, random_state=self.random_state)),
         ]
 
     def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:
