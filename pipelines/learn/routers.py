@@ -396,8 +396,8 @@ class LogisticRouter(Router):
     """Logistic regressions of all arms at once; a reward between 0 and 1 counts as so much of each.
 
     Each arm's line is one that all arms share, times `shared`, plus its own, and both are drawn to nothing (multi-task learning, Evgeniou &
-    Pontil 2004): what makes a request hard for any arm is learned from every answer. Where one arm a request was seen, the shared line may
-    vary twice as much, an arm's own half as much.
+    Pontil 2004): what makes a request hard for any arm is learned from every answer. Where one arm a request was seen, `shared`
+    counts twice.
 
     Beside the features themselves it is given `components` of the words' singular value decomposition (LSA, Deerwester et al. 1990), and
     these again for each label alone: what a topic says of an arm may differ by task. Fewer words than components: neither.
@@ -429,11 +429,10 @@ class LogisticRouter(Router):
         self.coef_ = np.zeros((Z.shape[1], rewards.shape[1]))
         self.intercept_ = np.where(self.arm_mean_ > 0.5, np.inf, -np.inf)  # of an arm that always failed, or always did well
         if differs.any():
-            # Of answers to one request the difference is free of what the request is like, and a lone answer is not: it tells less of its arm, and more of all.
+            # Of answers to one request the difference is free of how hard it is, and a lone answer is not: the more of these, the more that is to be told by the shared line.
             arms_seen = (~np.isnan(rewards)).sum(axis=1)
             alone = (arms_seen * weight)[arms_seen == 1].sum() / (arms_seen * weight).sum()
-            own, common = self.C / (1 + alone), self.C * self.shared**2 * (1 + alone)
-            self.coef_[:, differs], self.intercept_[differs] = _logistic(Z, rewards[:, differs], weight, own, np.sqrt(common / own))
+            self.coef_[:, differs], self.intercept_[differs] = _logistic(Z, rewards[:, differs], weight, self.C, self.shared * (1 + alone))
 
     def _value(self, X: Any) -> np.ndarray:
         return _sigmoid(self._inputs(sparse.csr_matrix(self._matrix(X))) @ self.coef_ + self.intercept_)
