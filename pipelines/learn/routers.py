@@ -396,7 +396,8 @@ class LogisticRouter(Router):
     """Logistic regressions of all arms at once; a reward between 0 and 1 counts as so much of each.
 
     Each arm's line is one that all arms share, times `shared`, plus its own, and both are drawn to nothing (multi-task learning, Evgeniou &
-    Pontil 2004): what makes a request hard for any arm is learned from every answer, which counts most where one arm a request was seen.
+    Pontil 2004): what makes a request hard for any arm is learned from every answer. Where one arm a request was seen, `shared`
+    counts twice.
 
     Beside the features themselves it is given `components` of the words' singular value decomposition (LSA, Deerwester et al. 1990), and
     these again for each label alone: what a topic says of an arm may differ by task. Fewer words than components: neither.
@@ -428,7 +429,10 @@ class LogisticRouter(Router):
         self.coef_ = np.zeros((Z.shape[1], rewards.shape[1]))
         self.intercept_ = np.where(self.arm_mean_ > 0.5, np.inf, -np.inf)  # of an arm that always failed, or always did well
         if differs.any():
-            self.coef_[:, differs], self.intercept_[differs] = _logistic(Z, rewards[:, differs], weight, self.C, self.shared)
+            # Of answers to one request the difference is free of how hard it is, and a lone answer is not: the more of these, the more that is to be told by the shared line.
+            arms_seen = (~np.isnan(rewards)).sum(axis=1)
+            alone = (arms_seen * weight)[arms_seen == 1].sum() / (arms_seen * weight).sum()
+            self.coef_[:, differs], self.intercept_[differs] = _logistic(Z, rewards[:, differs], weight, self.C, self.shared * (1 + alone))
 
     def _value(self, X: Any) -> np.ndarray:
         return _sigmoid(self._inputs(sparse.csr_matrix(self._matrix(X))) @ self.coef_ + self.intercept_)
@@ -511,11 +515,12 @@ class BoostingRouter(Router):
 
 
 class ForestRouter(Router):
-    """Extremely randomised trees (Geurts et al. 2006) on what the labels leave unexplained: a hierarchy, with one partition for all arms.
+    """Extremely randomised trees (Geurts et al. 2006), to whom a label is what it says of each arm: a hierarchy, with one partition for all arms.
 
-    First each label's advantage, as `TaskMeanRouter` has it; then trees over those advantages, the text's marks, the numbers and
-    `components` of a singular value decomposition of words and embedding. One forest learns the level, another all arms' advantages:
-    they share its leaves, so what is learned of one arm serves the others. Where some arms of a row were not seen, each arm has its own.
+    They are given each label's advantages, as `TaskMeanRouter` has them, the text's marks, the numbers and `components` of a singular value
+    decomposition of words and embedding. One forest learns the level, another all arms' advantages: they share its leaves, so what is
+    learned of one arm serves the others. Where some arms of a row were not seen, each arm has its own, over what the first foretells of
+    rows its trees were not drawn with.
 
     label_columns: the columns (from, to) of a matrix X that are one-hot labels; with rows they are known.
     """
@@ -540,37 +545,37 @@ class ForestRouter(Router):
         spans = [columns[name] for name in ("shape", "numbers") if name in columns] or list(self.plain_columns)
         plain = np.concatenate([np.arange(*span) for span in spans]) if spans else np.arange(0)
         other = np.setdiff1d(np.arange(Z.shape[1]), np.concatenate([labels, plain]))
-        seen = ~np.isnan(rewards)
-        rest = np.where(seen, rewards - self.arm_mean_, 0)
+        k = rewards.shape[1]
         # All that the trees are given is a product with the features: labels as what they say of each arm, plain columns as they are.
         is_wide = min(Z.shape[0], len(other)) > self.components
         plain = plain if is_wide else np.concatenate([plain, other])
-        self.small_ = sparse.lil_matrix((Z.shape[1], rest.shape[1] + len(plain)))
-        self.small_[labels, : rest.shape[1]] = _told_by_labels(Z[:, labels], rewards - self.arm_mean_, weight, self.label_shrinkage)
-        self.small_[plain, rest.shape[1] + np.arange(len(plain))] = 1
+        self.small_ = sparse.lil_matrix((Z.shape[1], k + len(plain)))
+        self.small_[labels, :k] = _told_by_labels(Z[:, labels], rewards - self.arm_mean_, weight, self.label_shrinkage)
+        self.small_[plain, k + np.arange(len(plain))] = 1
         self.small_ = self.small_.tocsr()
         self.components_ = np.zeros((Z.shape[1], self.components if is_wide else 0), dtype=np.float32)
         if is_wide:
             self.components_[other] = TruncatedSVD(self.components, random_state=self.random_state).fit(Z[:, other]).components_.T
-        H = self._inputs(Z)
-        rest = rest - H[:, : rest.shape[1]]
-        some = np.flatnonzero(seen.any(axis=1))
-        if seen[some].all():  # together they would part rows by level, which is most of what varies and says nothing of the choice
-            level = rest.mean(axis=1, keepdims=True)
-            parts = [(some, level), (some, rest - level)]
+        some = np.flatnonzero(~np.isnan(rewards).all(axis=1))
+        H, rest, weight = self._inputs(Z[some]), rewards[some] - self.arm_mean_, weight[some]
+        seen = ~np.isnan(rest)
+        level = np.where(seen, rest, 0).sum(axis=1) / seen.sum(axis=1)
+        # Level and advantage together would part rows by level, which is most of what varies and says nothing of the choice.
+        if seen.all():
+            forests = [self._forest().fit(H, level, weight), self._forest().fit(H, rest - level[:, None], weight)]
         else:
-            parts = [(np.flatnonzero(seen[:, arm]), rest[:, [arm]]) for arm in range(rest.shape[1])]
-        self.forests_ = []
-        for rows, wanted in parts:
-            forest = ExtraTreesRegressor(self.trees, min_samples_leaf=self.least_rows, max_features=0.5, random_state=self.random_state)
-            forest.fit(H[rows], wanted[rows].squeeze(axis=1) if wanted.shape[1] == 1 else wanted[rows], weight[rows])
-            self.forests_.append(_as_arrays([tree.tree_ for tree in forest.estimators_]))
+            of_level = self._forest(bootstrap=True, oob_score=True).fit(H, level, weight)
+            rest = rest - of_level.oob_prediction_[:, None]
+            forests = [of_level, *(self._forest().fit(H[o], rest[o, arm], weight[o]) for arm, o in enumerate(seen.T))]
+        self.forests_ = [_as_arrays([tree.tree_ for tree in forest.estimators_]) for forest in forests]
+
+    def _forest(self, **how: Any) -> ExtraTreesRegressor:
+        return ExtraTreesRegressor(self.trees, min_samples_leaf=self.least_rows, max_features=0.5, random_state=self.random_state, **how)
 
     def _value(self, X: Any) -> np.ndarray:
         H = self._inputs(sparse.csr_matrix(self._matrix(X)))
-        found = [np.vstack([_leaves(forest, H[start : start + 512]) for start in range(0, len(H), 512)]) for forest in self.forests_]
-        k = len(self.arm_mean_)
-        return self.arm_mean_ + H[:, :k] + (found[0] + found[1] if len(found) == 2 and found[1].shape[1] == k else np.column_stack(found))
+        level, *advantages = [np.vstack([_leaves(forest, H[start : start + 512]) for start in range(0, len(H), 512)]) for forest in self.forests_]
+        return self.arm_mean_ + level + np.hstack(advantages)
 
     def _inputs(self, Z: sparse.csr_matrix) -> np.ndarray:
         return np.hstack([(Z @ self.small_).toarray(), Z @ self.components_]).astype(np.float32)
@@ -602,7 +607,7 @@ def _leaves(forest: dict[str, np.ndarray], H: np.ndarray) -> np.ndarray:
 
 
 class CombinedRouter(Router):
-    """The one to use: task means, lines and neighbours over one set of features, weighed by what each foretold of rows it had not seen.
+    """The one to use: lines and trees over one set of features, weighed by what each foretold of rows it had not seen.
 
     Members are fitted on folds (equal texts in one fold), their out-of-fold levels and advantages are weighed by non-negative least squares
     (stacking, Wolpert 1992; Breiman 1996), separately, each against having nothing to say; members of no weight are dropped, the
@@ -620,14 +625,11 @@ class CombinedRouter(Router):
         self.random_state = random_state
 
     def _own_members(self) -> list[tuple[str, Router]]:
-        labels = tuple(getattr(self.features, "labels", ()))
         at = getattr(self.features_, "columns_", {})
+        plain = [at[name] for name in ("shape", "numbers") if name in at]
         return [
-            *([("task mean", TaskMeanRouter(labels, shrinkage=10.0))] if labels else []),
-            ("ridge", RidgeRouter(label_columns=at.get("labels"))),
             ("logistic", LogisticRouter(word_columns=at.get("words"), label_columns=at.get("labels"), random_state=self.random_state)),
-            ("nearest neighbours", KNNRouter(label_columns=at.get("labels"), random_state=self.random_state)),
-            ("forest", ForestRouter(label_columns=at.get("labels"), plain_columns=[at[name] for name in ("shape", "numbers") if name in at], random_state=self.random_state)),
+            ("forest", ForestRouter(label_columns=at.get("labels"), plain_columns=plain, random_state=self.random_state)),
         ]
 
     def _learn(self, X: Any, rewards: np.ndarray, weight: np.ndarray) -> None:

@@ -328,6 +328,30 @@ def test_what_all_arms_share_is_learned_from_every_answer() -> None:
     assert foretold[0.0][hard].mean() > 0.85
 
 
+def test_a_lone_answer_tells_more_of_all_arms_than_of_its_own() -> None:
+    """The same answers, each a row of its own: what was all arms' counts twice."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 4))
+    wide = (rng.random((300, 3)) < 1 / (1 + np.exp(-X[:, [0, 1, 2]] - X[:, [3]]))).astype(float)
+    long = np.where(np.tile(np.eye(3, dtype=bool), (300, 1)), np.repeat(wide, 3, axis=0), np.nan)
+    alone = LogisticRouter(shared=0.75).fit(np.repeat(X, 3, axis=0), long).predict_value(X)
+    together = {shared: LogisticRouter(shared=shared).fit(X, wide).predict_value(X) for shared in (0.75, 1.5)}
+    np.testing.assert_allclose(alone, together[1.5], atol=1e-3)
+    assert np.abs(alone - together[0.75]).max() > 0.02
+
+
+def test_a_forest_of_lone_answers_looks_past_what_makes_requests_hard() -> None:
+    """What is hard for all says nothing of the choice, but varies far more than what does."""
+    rng = np.random.default_rng(0)
+    X = rng.random((3000, 6))
+    hard = 0.8 * (X[:, 0] > 0.5) + 0.1 * (X[:, 1] > 0.5)
+    gain = np.where(X[:, 2] > 0.5, 0.05, -0.05)
+    rewards = np.column_stack([0.95 - hard - gain / 2, 0.95 - hard + gain / 2]).clip(0, 1)
+    seen = np.where(np.eye(2, dtype=bool)[rng.integers(2, size=3000)], rewards, np.nan)
+    value = ForestRouter().fit(X, seen).predict_value(X)
+    assert ((value[:, 1] > value[:, 0]) == (gain > 0)).mean() > 0.85
+
+
 def test_neighbours_and_lines_add_to_what_the_labels_say() -> None:
     """A text that says nothing leaves the lookup as it is."""
     rows, rewards, _ = drawn(600)
