@@ -59,7 +59,7 @@ PROPENSITIES = ("true", "estimated", "wrong")
 GAINS = (0.01, 0.02, 0.05)
 NEAR = 0.23
 REASONS = {
-    "support": "had no chance", "regions": "lie in regions", "ESS": "tell as much as", "few heavy": "what is heavy", "one trace": "one trace carries", "propensity < .01": "is on propensities under",
+    "support": "had no chance", "regions": "lie in regions", "ESS": "tell as much as", "few heavy": "what is heavy", "few calls": "are estimated from", "one trace": "one trace carries", "propensity < .01": "is on propensities under",
     "mean weight": "weights average", "action share": "often than its", "tree": "a small tree",
 }
 """What a refusal says, in short, and words by which it is known."""

@@ -464,6 +464,10 @@ def test_estimated_propensities_are_near_and_say_that_they_are_estimated() -> No
     small = calls(1_750)
     assert judged(small.logged, small.target).verdict.can_tell
     assert "under 250" in " ".join(judged(replace(small.logged, propensity_kind="estimated"), small.target).verdict.reasons)
+    for n, is_refused in ((2_999, True), (3_000, False)):
+        made = calls(n)
+        reasons = judged(replace(made.logged, propensity_kind="estimated"), made.target).verdict.reasons
+        assert any(reason.startswith(f"propensities are estimated from {n:,} calls") for reason in reasons) is is_refused
 
 
 def test_estimated_propensities_keep_to_the_candidates() -> None:
