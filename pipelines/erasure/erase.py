@@ -365,15 +365,14 @@ def _strike_rows(lake: Lake, scratch: Path, left: _Theirs) -> None:
     with connect(lake.settings) as con:
         con.register("_ids", pa.table({"id": sorted(left.calls | left.signals)}))
         drop = write(con, scratch / "struck.parquet", "select id from _ids")
-        gone: dict[tuple[str, str], int] = {}
+        gone: dict[str, pa.Table] = {}
         for table, key in (("core.inference", "inference_id"), ("core.feedback", "feedback_id")):
             if lake.exists(table):
                 lake.attach(con, table)
-                for file, n in con.execute(f"select landing_file, count(*) from {table} where {key} in (select id from _ids) group by 1").fetchall():
-                    gone[table, file] = n
+                gone[table] = con.sql(f"select landing_file, count(*) as n from {table} where {key} in (select id from _ids) group by 1").to_arrow_table()
     for table, key in (("core.inference_content", "inference_id"), ("core.inference", "inference_id"), ("core.feedback", "feedback_id")):
         if lake.exists(table):
-            drop_rows(lake, table, drop, {key: "id"}, gone if table != "core.inference_content" else {})
+            drop_rows(lake, table, drop, {key: "id"}, gone.get(table))
 
 
 def _strike_named(lake: Lake, scratch: Path, known: set[Identifier]) -> None:

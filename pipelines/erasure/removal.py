@@ -12,7 +12,7 @@ from pathlib import Path
 import fsspec
 import pyarrow as pa
 
-from pipelines.contracts import contract, quoted
+from pipelines.contracts import contract, literal, quoted
 from pipelines.engine import connect, write
 from pipelines.errors import FlywheelError
 from pipelines.follow import announcement, follow, replacement, settle
@@ -42,21 +42,24 @@ def ledger(lake: Lake) -> dict[str, set[str]]:
         return found
 
 
-def drop_rows(lake: Lake, table: str, drop: Path, on: dict[str, str], gone: dict[tuple[str, str], int] | None = None) -> None:
-    """Take rows out of a table, and say in the ledger how many of each file went, in one announced commit."""
+def told_in_ledger(lake: Lake, table: str, gone: pa.Table, folder: Path) -> list[dict]:
+    """The step, if there is one, that adds to the ledger how many rows of each file go from a table: `gone` has landing_file and n."""
+    if not gone.num_rows:
+        return []
+    with connect(lake.settings) as con:
+        lake.attach(con, "core.landing_file")
+        con.register("_gone", gone)
+        columns = ", ".join(f"coalesce(expired_count, 0) + n as {quoted(c)}" if c == "expired_count" else quoted(c) for c in contract("core.landing_file").names)
+        ledger = f"select {columns} from core.landing_file join _gone using (landing_file) where target_table = {literal(table)}"
+        staged = write(con, folder / f"{uuid.uuid4().hex}.parquet", ledger)
+        drop = write(con, folder / f"{uuid.uuid4().hex}.parquet", f"select landing_file, {literal(table)} as target_table from _gone")
+    return [replacement(lake, "core.landing_file", [(staged, None)], drop, {"landing_file": "landing_file", "target_table": "target_table"})]
+
+
+def drop_rows(lake: Lake, table: str, drop: Path, on: dict[str, str], gone: pa.Table | None = None) -> None:
+    """Take rows out of a table, and say in the ledger how many of each file went (`gone`, as for `told_in_ledger`), in one announced commit."""
     name = uuid.uuid4().hex
-    steps = [replacement(lake, table, [], drop, on)]
-    mine = {file: n for (t, file), n in (gone or {}).items() if t == table}
-    if mine:
-        folder = drop.parent / uuid.uuid4().hex
-        with connect(lake.settings) as con:
-            lake.attach(con, "core.landing_file")
-            con.register("_gone", pa.table({"file": list(mine), "n": pa.array(mine.values(), pa.int64())}))
-            columns = ", ".join(
-                f"coalesce(expired_count, 0) + n as {quoted(c)}" if c == "expired_count" else quoted(c) for c in contract("core.landing_file").names)
-            ledger = write(con, folder / "ledger.parquet", f"select {columns} from core.landing_file join _gone on file = landing_file where target_table = '{table}'")
-            files = write(con, folder / "files.parquet", f"select file as landing_file, '{table}' as target_table from _gone")
-        steps.append(replacement(lake, "core.landing_file", [(ledger, None)], files, {"landing_file": "landing_file", "target_table": "target_table"}))
+    steps = [replacement(lake, table, [], drop, on), *(told_in_ledger(lake, table, gone, drop.parent) if gone is not None else [])]
     settle(lake, table, lambda seen: lake.commit(seen, [], properties=announcement(name, steps)))
     follow(lake, table, name, steps)
 

@@ -22,11 +22,11 @@ from datetime import UTC, date, datetime, timedelta
 
 import fsspec
 
-from pipelines.contracts import contract, literal, quoted, tables
+from pipelines.contracts import contract, literal, tables
 from pipelines.engine import connect, parquet_list, write
-from pipelines.erasure.removal import drop_rows, expire_all, ledger, rebuild, replace_version, sources
+from pipelines.erasure.removal import drop_rows, expire_all, ledger, rebuild, replace_version, sources, told_in_ledger
 from pipelines.errors import NotConfigured
-from pipelines.follow import announcement, follow, recover, replacement, settle
+from pipelines.follow import announcement, follow, recover, settle
 from pipelines.lake import Lake, Snapshot, storage
 from pipelines.land import landed_day, landed_paths
 from pipelines.settings import Settings
@@ -127,12 +127,8 @@ def _days(settings: Settings, lake: Lake, name: str, before: date) -> int:
         batch, steps = uuid.uuid4().hex, []
         if name in COUNTED:
             with connect(settings) as con:
-                lake.attach(con, "core.landing_file")
-                con.execute(f"create temp table gone as select landing_file, count(*) as n from {parquet_list(e.path for e in old)} group by 1")
-                columns = ", ".join(f"coalesce(expired_count, 0) + n as {quoted(c)}" if c == "expired_count" else quoted(c) for c in contract("core.landing_file").names)
-                ledger = write(con, scratch / f"{batch}.parquet", f"select {columns} from core.landing_file join gone using (landing_file) where target_table = {literal(name)}")
-                files = write(con, scratch / f"{batch}-files.parquet", f"select landing_file, {literal(name)} as target_table from gone")
-            steps = [replacement(lake, "core.landing_file", [(ledger, None)], files, {"landing_file": "landing_file", "target_table": "target_table"})]
+                by_file = con.sql(f"select landing_file, count(*) as n from {parquet_list(e.path for e in old)} group by 1").to_arrow_table()
+            steps = told_in_ledger(lake, name, by_file, scratch)
         lake.commit(seen, [], old, properties=announcement(batch, steps))
         follow(lake, name, batch, steps)
 

@@ -40,12 +40,11 @@ def estimate_propensity(logged: LoggedData, models: Sequence[BaseEstimator] | No
     rows, best, best_likelihood = np.arange(len(logged)), None, -np.inf
     some = logged.candidates.any(axis=0) & ~logged.candidates.all(axis=0)
     shown = np.hstack([logged.context, logged.candidates[:, some]])
-    boosting = HistGradientBoostingClassifier(early_stopping=False, min_samples_leaf=40, random_state=seed)
+    rounds, leaves, boosted = (100, 31, _chances_of_pairs) if some.any() else (40, 4, _chances)
     ways = [(model, _chances) for model in models] if models else [
         (make_pipeline(StandardScaler(), LogisticRegression(C=0.03, max_iter=300)), _chances),
         (DecisionTreeClassifier(max_leaf_nodes=32, min_samples_leaf=50, random_state=seed), _chances),
-        (clone(boosting).set_params(max_iter=100, max_leaf_nodes=31), _chances_of_pairs) if some.any()
-        else (clone(boosting).set_params(max_iter=40, max_leaf_nodes=4), _chances),
+        (HistGradientBoostingClassifier(max_iter=rounds, max_leaf_nodes=leaves, min_samples_leaf=40, early_stopping=False, random_state=seed), boosted),
     ]
     for model, learn in ways:
         policy = np.empty((len(logged), logged.action_count))

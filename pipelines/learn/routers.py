@@ -559,7 +559,7 @@ class ForestRouter(Router):
         some = np.flatnonzero(~np.isnan(rewards).all(axis=1))
         H, rest, weight = self._inputs(Z[some]), rewards[some] - self.arm_mean_, weight[some]
         seen = ~np.isnan(rest)
-        level = np.where(seen, rest, 0).sum(axis=1) / seen.sum(axis=1)
+        level = np.nanmean(rest, axis=1)
         # Level and advantage together would part rows by level, which is most of what varies and says nothing of the choice.
         if seen.all():
             forests = [self._forest().fit(H, level, weight), self._forest().fit(H, rest - level[:, None], weight)]

@@ -25,14 +25,14 @@ def draw(con: duckdb.DuckDBPyConnection, table: str, rows: Iterable[Mapping[str,
         con.execute(f"insert into {table} ({', '.join(given)}) values ({', '.join('?' * len(given))})", list(given.values()))
 
 
-def build(con: duckdb.DuckDBPyConnection, *tables: str) -> duckdb.DuckDBPyConnection:
-    """Fill marts, each from what is there, under the types of their contracts."""
+def build(con: duckdb.DuckDBPyConnection, *tables: str, days: Mapping[str, date] = FOREVER) -> duckdb.DuckDBPyConnection:
+    """Fill marts, each from what is there, under the types of their contracts; those with days for `days`."""
     for table in tables:
         promised = contract(table)
         if prepare := promised.prepare():
-            prepare(con, *([*FOREVER.values()] if promised.partition else []))
+            prepare(con, *(days.values() if promised.partition else ()))
         sql = promised.sql_path.read_text().strip().rstrip(";")
-        bound = {name: day for name, day in FOREVER.items() if f"${name}" in sql}
+        bound = {name: day for name, day in days.items() if f"${name}" in sql}
         con.execute(f"create or replace table {table} as select {', '.join(promised.typed())} from ({sql})", bound)
     return con
 

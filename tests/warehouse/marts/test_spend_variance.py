@@ -100,15 +100,13 @@ def test_a_month_built_alone_from_the_days_it_looks_at_is_as_when_all_are_built(
     """Whatever pauses there are: what the contract says of its reach is enough."""
     promised = contract("marts.spend_variance")
     rows = [use(str(date(2026, 1, 10) + timedelta(days=n)), "ab"[n % 2], input=(1000, 1.0 + n)) for n in days]
-    select = f"select {', '.join(promised.typed())} from ({promised.sql_path.read_text().strip().rstrip(';')})"
     whole = build(warehouse(rows), "marts.spend_variance").execute("from marts.spend_variance").fetchall()
     alone = []
     for month in sorted({row[0] for row in whole} | {date(2026, n, 1) for n in range(1, 10)}):
         first, after = month, promised.partition.end(month)
         low, high = first - timedelta(promised.reach.back_days), after + timedelta(promised.reach.ahead_days)
         con = warehouse([row for row in rows if str(low) <= row["usage_day"] < str(high)])
-        promised.prepare()(con, first, after)
-        alone += con.execute(select).fetchall()
+        alone += build(con, promised.table, days={"from_day": first, "to_day": after}).execute(f"from {promised.table}").fetchall()
     assert sorted(map(repr, alone)) == sorted(map(repr, whole))
 
 
