@@ -13,7 +13,8 @@ import shutil
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from graphlib import TopologicalSorter
@@ -89,22 +90,18 @@ def build_tables(
     Where one fails, those that do not read it are built all the same. Then raises: `RetryLater` where waiting may mend all of it, else
     `StopTheLine`.
     """
-    lake, done, failed = Lake(settings), [], {}
-    due: list[Announced] = []
-    with connect(settings, only=MART_MACROS) as con:
+    done, failed = [], {}
+    with _builder(settings, report) as build:
         for name in names:
             if broken := sorted(failed.keys() & set(contract(name).reads)):
                 failed[name] = StopTheLine(f"not built, as {', '.join(broken)} was not")
                 continue
             try:
-                done.append(_build(lake, con, name, days, report, due))
+                done.append(build(name, days))
                 tell(done[-1])
             except FlywheelError as error:
                 log.error("%s: %s", name, error)
                 failed[name] = error
-    # What the audits found of all tables is written at once. Should we die before, it is announced, and written by whoever comes next.
-    follow_all(lake, due)
-    lake.publish_views()
     if failed:
         told = "\n".join(f"{name}: {error}" for name, error in failed.items())
         mends = all(isinstance(error, RetryLater) or str(error).startswith("not built") for error in failed.values())
@@ -119,13 +116,19 @@ def build_table(settings: Settings, table: str, days: Iterable[date] | None = No
     Building twice leaves what building once leaves; a day without input rows becomes empty. Raises `StopTheLine` when the
     SQL does not run and `PromiseBroken` when a `stop` promise does not hold: then nothing is replaced.
     """
-    lake = Lake(settings)
-    due: list[Announced] = []
+    with _builder(settings, report) as build:
+        return build(table, days)
+
+
+@contextmanager
+def _builder(settings: Settings, report: Report) -> Iterator[Callable[[str, Iterable[date] | None], BuildReport]]:
+    """What builds one table after another on one engine; in the end readers are shown all of them at once."""
+    lake, due = Lake(settings), []
     with connect(settings, only=MART_MACROS) as con:
-        done = _build(lake, con, table, days, report, due)
+        yield lambda table, days: _build(lake, con, table, days, report, due)
+    # What the audits found of all tables is written at once. Should we die before, it is announced, and written by whoever comes next.
     follow_all(lake, due)
     lake.publish_views()
-    return done
 
 
 def _build(lake: Lake, con: duckdb.DuckDBPyConnection, table: str, days: Iterable[date] | None, report: Report, due: list[Announced]) -> BuildReport:
@@ -283,7 +286,7 @@ def _build_days(
         with borrowed(con) as own:
             bounds = (days[0], promised.partition.end(days[-1]))
             _attach(lake, own, promised, bounds)
-            sql, bound = _select(promised), dict(zip(("from_day", "to_day"), bounds, strict=True))
+            sql, bound = promised.select, dict(zip(("from_day", "to_day"), bounds, strict=True))
             column = promised.partition.column
             if promised.day_by_day and is_worth_it(input_rows, len(days)):
                 staged = write_each_day(
@@ -292,7 +295,7 @@ def _build_days(
                 )
             else:
                 staged = write_days(
-                    own, f"select {', '.join(promised.typed())} from ({sql})", f"cast({column} as date)", days, scratch / uuid.uuid4().hex,
+                    own, promised.typed_from(sql), f"cast({column} as date)", days, scratch / uuid.uuid4().hex,
                     run=lambda q: _run(own, promised, q, bound), report=report, doing=f"building {promised.table}",
                 )
             same = _as_before(own, promised, staged, {d: seen.of([d]) for d in days})
@@ -328,7 +331,7 @@ def _build_whole(lake: Lake, con: duckdb.DuckDBPyConnection, promised: Contract,
             _attach(lake, own, promised, None)
             path = scratch / f"{uuid.uuid4().hex}.parquet"
             try:
-                write(own, path, f"select {', '.join(promised.typed())} from ({_select(promised)})")
+                write(own, path, promised.typed_from(promised.select))
             except Exception as error:
                 raise StopTheLine(f"{promised.sql_path.relative_to(ROOT)} does not run: {error}") from error
             same = _as_before(own, promised, [(path, None)], {None: seen.files})
@@ -367,10 +370,6 @@ def _as_before(con, promised: Contract, staged: list[tuple[Path, D]], there: dic
             total[day] = (total[day][0] + count, total[day][1] + sum_)
         found.append(total)
     return {day for day, rows in found[0].items() if found[1].get(day) == rows}
-
-
-def _select(promised: Contract) -> str:
-    return promised.sql_path.read_text().strip().rstrip(";")
 
 
 def _run(con, promised: Contract, query: str, bound: dict[str, object]) -> None:

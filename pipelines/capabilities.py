@@ -19,7 +19,7 @@ from pipelines.ingest import IngestReport
 from pipelines.lake import Lake, Snapshot, storage
 from pipelines.land import land, landed_day, landed_paths
 from pipelines.readable import unpacked
-from pipelines.settings import ROOT, Settings
+from pipelines.settings import Settings
 from pipelines.stage import Report, silent
 
 log = logging.getLogger(__name__)
@@ -77,8 +77,7 @@ def _write(settings: Settings, lake: Lake, seen: Snapshot, source: str, format: 
                 con.execute(f"create table staging.capability as {sql}", {"files": [str(p) for p in local]})
             except Exception as error:
                 raise StopTheLine(f"{source}: the files do not read as {format} ({settings.staging_sql('capability', format)}): {str(error)[:500]}") from error
-            select = (ROOT / "warehouse/core/capability.sql").read_text().strip().rstrip(";")
-            path = write(con, scratch / "ratings.parquet", f"select {', '.join(promised.typed())} from ({select})")
+            path = write(con, scratch / "ratings.parquet", promised.typed_from(promised.select))
             rows = pq.read_metadata(path).num_rows
             if rows == 0:
                 raise StopTheLine(f"{source}: {len(files)} files hold no rating at all as {format}; is it another leaderboard's format?")

@@ -99,6 +99,11 @@ class Contract(_Strict):
         return ROOT / "warehouse" / schema / f"{name}.sql"
 
     @property
+    def select(self) -> str:
+        """The query that fills the table, over what it reads."""
+        return self.sql_path.read_text().strip().rstrip(";")
+
+    @property
     def is_built(self) -> bool:
         """Whether `build` fills it, from a select in warehouse/."""
         return not self.table.startswith("core.") and self.sql_path.is_file()
@@ -127,6 +132,10 @@ class Contract(_Strict):
             f'cast({quoted(c.name) if available is None or c.name in available else "null"} as {c.type}) as {quoted(c.name)}'
             for c in self.columns
         ]
+
+    def typed_from(self, query: str) -> str:
+        """A select of the rows of `query`, every column of its declared type."""
+        return f"select {', '.join(self.typed())} from ({query})"
 
     @property
     def row_promises(self) -> list[Promise]:

@@ -124,8 +124,7 @@ def _read_snapshots(settings: Settings, lake: Lake, seen: Snapshot, feed: str, f
                 "from _said s join _snapshot f on f.local = s.landing_file"
             )
             con.execute("create table staging.price_file as select landing_file, quoted_at from _snapshot")
-            select = (ROOT / "warehouse/core/price_quote.sql").read_text().strip().rstrip(";")
-            path = write(con, scratch / "quotes.parquet", f"select {', '.join(promised.typed())} from ({select})")
+            path = write(con, scratch / "quotes.parquet", promised.typed_from(promised.select))
             rows = pq.read_metadata(path).num_rows
             if rows == 0:
                 raise StopTheLine(f"{feed}: {len(todo)} snapshots hold no price at all as {format}; is it another feed's format?")
@@ -176,9 +175,8 @@ def _write_book_table(settings: Settings, lake: Lake, seen: Snapshot, table: str
             suspects = con.execute("select count(*) from core.price_suspect s join core.price_quote q using (quote_id) where $feed is null or q.feed = $feed", {"feed": feed}).fetchone()[0]
             if seen.table.properties.get("flywheel.basis") == basis:
                 return suspects
-            select = promised.sql_path.read_text().strip().rstrip(";")
             partition = promised.partition
-            whole = write(con, scratch / "whole.parquet", f"select {', '.join(promised.typed())} from ({select})")
+            whole = write(con, scratch / "whole.parquet", promised.typed_from(promised.select))
             audit = gate.audit(settings, promised, [str(whole)], batch="all quotes")
             staged: list[tuple[Path, str | None]] = [(whole, None)]
             if partition:

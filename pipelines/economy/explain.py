@@ -81,7 +81,7 @@ def explain_spend(settings: Settings, before: Span, after: Span) -> str:
 def _explain(con: duckdb.DuckDBPyConnection, before: Span, after: Span) -> str:
     periods.ask(con, (before.first, before.end), (after.first, after.end))
     promised = contract("marts.spend_variance")
-    con.execute(f"create or replace temp table variance as select {', '.join(promised.typed())} from ({promised.sql_path.read_text().strip().rstrip(';')})")
+    con.execute(f"create or replace temp table variance as {promised.typed_from(promised.select)}")
     sums = ", ".join(f"sum({name})" for name in ("previous_cost_usd", "list_cost_usd", "change_usd", "residual_usd", *CAUSES))
     old, new, change, residual, *effects = (float(v or 0) for v in con.execute(f"select {sums} from variance").fetchone())
     if not old and not new:

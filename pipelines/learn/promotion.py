@@ -515,5 +515,4 @@ def _replace(settings: Settings, lake: Lake, name: str, fresh: pa.Table, keep: s
 def _write(settings: Settings, name: str, fresh: pa.Table, before: str = "") -> Path:
     with connect(settings) as con:
         con.register("fresh", fresh)
-        typed = ", ".join(contract(name).typed())
-        return write(con, settings.scratch / f"{uuid.uuid4().hex}.parquet", f"select {typed} from ({before}select * from fresh) order by all")
+        return write(con, settings.scratch / f"{uuid.uuid4().hex}.parquet", f"{contract(name).typed_from(f'{before}select * from fresh')} order by all")

@@ -115,19 +115,18 @@ def timed(what: str, calls: int, work: Callable[[], object]) -> None:
 
 def select_only(settings: Settings, days: list[date], written: bool) -> None:
     lake, promised = Lake(settings), contract("marts.call_cost")
-    sql = promised.sql_path.read_text().rstrip().rstrip(";")
     with connect(settings) as con:
         for name in promised.reads:
             lake.attach(con, name)
         con.execute("set preserve_insertion_order = false")
         if written:
             write_each_day(
-                con, sql, promised.casts(), days, settings.scratch / "select", report=silent, doing="",
+                con, promised.select, promised.casts(), days, settings.scratch / "select", report=silent, doing="",
                 run=lambda own, query, bound: own.execute(query, {k: v for k, v in bound.items() if f"${k}" in query}))
             shutil.rmtree(settings.scratch / "select")
         else:
             counts = ", ".join(f"count({name})" for name in promised.names)
-            con.execute(f"select {counts} from ({sql})", {"from_day": days[0], "to_day": days[-1] + timedelta(days=1)})
+            con.execute(f"select {counts} from ({promised.select})", {"from_day": days[0], "to_day": days[-1] + timedelta(days=1)})
 
 
 def check(settings: Settings, sample: int) -> tuple[int, int]:

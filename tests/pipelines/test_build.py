@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import build, lake
+from pipelines import lake
 from pipelines.build import build_table, build_tables, mart_order, stale_days
-from pipelines.contracts import contract
+from pipelines.contracts import Contract, contract
 from pipelines.engine import connect, write
 from pipelines.errors import NotConfigured, PromiseBroken, StopTheLine
 from pipelines.ingest import ingest_source
@@ -124,9 +124,9 @@ def test_a_day_that_is_asked_for_is_filled_with_what_there_is(built):
 def test_a_broken_promise_replaces_nothing_and_is_told_in_the_gates_results(built, monkeypatch):
     told = f"select broken_count from core.gate_result where target_table = 'marts.call_cost' and batch = '{DAY} to {DAY}' and promise = 'cost_not_negative' and not held"
     before = hashes(built)
-    select = build._select
+    select = Contract.select.fget
     with monkeypatch.context() as patched:
-        patched.setattr(build, "_select", lambda promised: f"select * replace (-1 as list_cost_usd) from ({select(promised)})")
+        patched.setattr(Contract, "select", property(lambda promised: f"select * replace (-1 as list_cost_usd) from ({select(promised)})"))
         with pytest.raises(PromiseBroken, match="cost_not_negative"):
             build_table(built, "marts.call_cost", [DAY])
     assert hashes(built) == before, "what readers see"
@@ -137,7 +137,7 @@ def test_a_broken_promise_replaces_nothing_and_is_told_in_the_gates_results(buil
 
 
 def test_sql_that_does_not_run_is_named(built, monkeypatch):
-    monkeypatch.setattr(build, "_select", lambda promised: "select nothing from nowhere")
+    monkeypatch.setattr(Contract, "select", property(lambda promised: "select nothing from nowhere"))
     for table in ("marts.call_cost", "marts.reconciliation"):
         with pytest.raises(StopTheLine, match=rf"warehouse/{table.replace('.', '/')}\.sql does not run"):
             build_table(built, table, [DAY])

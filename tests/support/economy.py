@@ -31,9 +31,8 @@ def build(con: duckdb.DuckDBPyConnection, *tables: str, days: Mapping[str, date]
         promised = contract(table)
         if prepare := promised.prepare():
             prepare(con, *(days.values() if promised.partition else ()))
-        sql = promised.sql_path.read_text().strip().rstrip(";")
-        bound = {name: day for name, day in days.items() if f"${name}" in sql}
-        con.execute(f"create or replace table {table} as select {', '.join(promised.typed())} from ({sql})", bound)
+        bound = {name: day for name, day in days.items() if f"${name}" in promised.select}
+        con.execute(f"create or replace table {table} as {promised.typed_from(promised.select)}", bound)
     return con
 
 

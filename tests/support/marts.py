@@ -62,11 +62,10 @@ def drawn(table: str, reads: dict[str, Iterable[Row]], days: tuple[date, date] =
             for name in promised.reads:
                 fill(con, contract(name), reads.get(name, ()))
             bound = {"from_day": days[0], "to_day": days[1] + timedelta(days=1)}
-            sql = promised.sql_path.read_text().rstrip().rstrip(";")
             con.execute(f"create schema if not exists {table.split('.')[0]}")
             con.execute(
-                f"create table {table} as select {', '.join(promised.typed())} from ({sql})",
-                {key: value for key, value in bound.items() if f"${key}" in sql},
+                f"create table {table} as {promised.typed_from(promised.select)}",
+                {key: value for key, value in bound.items() if f"${key}" in promised.select},
             )
             hold(con, promised)
             yield con

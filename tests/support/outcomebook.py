@@ -46,9 +46,8 @@ def build(con: duckdb.DuckDBPyConnection, tables: tuple[str, ...] = OUTCOMES) ->
         promised = contract(table)
         if prepare := promised.prepare():
             prepare(con, *([*bound.values()] if promised.partition else []))
-        sql = promised.sql_path.read_text()
-        used = {k: v for k, v in bound.items() if f"${k}" in sql}
-        con.execute(f"create or replace table {table} as select {', '.join(promised.typed())} from ({sql})", used)
+        used = {k: v for k, v in bound.items() if f"${k}" in promised.select}
+        con.execute(f"create or replace table {table} as {promised.typed_from(promised.select)}", used)
     return con
 
 
