@@ -19,11 +19,14 @@ from pipelines.errors import StopTheLine
 from pipelines.learn import features, routers
 
 # What a file may be made of, beside the types of scikit-learn and NumPy that skops itself holds for safe.
+_ROUTERS = (
+    routers.ArmMeanRouter, routers.BoostingRouter, routers.CombinedRouter, routers.CostModel, routers.ForestRouter, routers.KNNRouter,
+    routers.LengthRouter, routers.LogisticRouter, routers.RandomRouter, routers.RidgeRouter, routers.TaskMeanRouter,
+)
 TRUSTED = [
-    *(f"{kind.__module__}.{kind.__name__}" for kind in (
-        features.PromptFeatures, features.UniversalSentenceEncoder, routers.ArmMeanRouter, routers.BoostingRouter, routers.CombinedRouter, routers.CostModel,
-        routers.ForestRouter, routers.KNNRouter, routers.LengthRouter, routers.LogisticRouter, routers.RandomRouter, routers.RidgeRouter, routers.TaskMeanRouter,
-    )),
+    *(f"{kind.__module__}.{kind.__name__}" for kind in (features.PromptFeatures, features.UniversalSentenceEncoder, *_ROUTERS)),
+    # As files name them that were written when all routers were one module.
+    *(f"{routers.__name__}.{kind.__name__}" for kind in _ROUTERS),
     "scipy.sparse._csr.csr_matrix",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 ]

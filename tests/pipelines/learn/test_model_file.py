@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import re
+import zipfile
 from functools import partial
 from pathlib import Path
 
@@ -65,6 +67,16 @@ def test_the_same_router_comes_back(router, tmp_path: Path) -> None:
     assert (again.predict_value(ROWS) == router.predict_value(ROWS)).all()
     assert again.predict(ROWS, 0.5).tolist() == router.predict(ROWS, 0.5).tolist()
     assert sorted(p.name for p in (tmp_path / "models").iterdir()) == ["router.skops", "router.skops.sha256"]
+
+
+def test_a_file_comes_back_that_names_routers_by_their_package(tmp_path: Path) -> None:
+    router = CombinedRouter(TEXT, folds=3).fit(ROWS, REWARDS, COSTS)
+    save(router, tmp_path / "new.skops")
+    with zipfile.ZipFile(tmp_path / "new.skops") as new, zipfile.ZipFile(tmp_path / "old.skops", "w") as old:
+        for name in new.namelist():
+            old.writestr(name, re.sub(rb"(pipelines\.learn\.routers)\.\w+\"", rb'\1"', new.read(name)))
+    assert "pipelines.learn.routers.CombinedRouter" in skops.get_untrusted_types(file=tmp_path / "old.skops")
+    assert (load(hashed(tmp_path / "old.skops")).predict_value(ROWS) == router.predict_value(ROWS)).all()
 
 
 @pytest.mark.parametrize("write", [lambda b, p: p.write_bytes(pickle.dumps(b)), joblib.dump], ids=["pickle", "joblib"])

@@ -27,10 +27,9 @@ from pipelines.learn.routers import (
     RandomRouter,
     RidgeRouter,
     TaskMeanRouter,
-    _as_arrays,
-    _leaves,
     candidates,
 )
+from pipelines.learn.routers.trees import _as_arrays, _leaves
 
 ARMS = ["small", "coder", "large"]
 TEXT = PromptFeatures(labels=["task"])
