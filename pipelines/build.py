@@ -11,6 +11,7 @@ import logging
 import re
 import shutil
 import time
+import traceback
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -124,11 +125,13 @@ def build_table(settings: Settings, table: str, days: Iterable[date] | None = No
 def _builder(settings: Settings, report: Report) -> Iterator[Callable[[str, Iterable[date] | None], BuildReport]]:
     """What builds one table after another on one engine; in the end readers are shown all of them at once."""
     lake, due = Lake(settings), []
-    with connect(settings, only=MART_MACROS) as con:
-        yield lambda table, days: _build(lake, con, table, days, report, due)
-    # What the audits found of all tables is written at once. Should we die before, it is announced, and written by whoever comes next.
-    follow_all(lake, due)
-    lake.publish_views()
+    try:
+        with connect(settings, only=MART_MACROS) as con:
+            yield lambda table, days: _build(lake, con, table, days, report, due)
+    finally:
+        # What the audits found of all tables is written at once. Should we die before, it is announced, and written by whoever comes next.
+        follow_all(lake, due)
+        lake.publish_views()
 
 
 def _build(lake: Lake, con: duckdb.DuckDBPyConnection, table: str, days: Iterable[date] | None, report: Report, due: list[Announced]) -> BuildReport:
@@ -270,8 +273,13 @@ def _attach(lake: Lake, con, promised: Contract, bounds: tuple[date, date] | Non
         lake.attach(con, name, seen if partition and partition.transform == "day" else None)
     if prepare := promised.prepare():
         # Matrices are small here: where tasks run side by side, threads of algebra that wait for each other cost several times what they bring.
-        with threadpool_limits(1, user_api="blas"):
-            prepare(con, *(bounds or ()))
+        try:
+            with threadpool_limits(1, user_api="blas"):
+                prepare(con, *(bounds or ()))
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            # Not what it says: that may quote a text.
+            [*_, at] = (f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(ROOT / "pipelines"))
+            raise StopTheLine(f"{Path(at.filename).relative_to(ROOT)}, line {at.lineno}, failed with {type(error).__name__}") from error
 
 
 def _build_days(

@@ -143,8 +143,7 @@ def topics(said: list[str], thread: np.ndarray) -> tuple[np.ndarray, dict[str, s
     place = normalize(svd.fit_transform(learnt))
     tree = linkage(place, "ward")
     cuts = {count: fcluster(tree, count, "maxclust") - 1 for count in CLUSTERS}
-    count = max(CLUSTERS, key=lambda n: silhouette_score(place[:SILHOUETTE_PROMPTS], cuts[n][:SILHOUETTE_PROMPTS]) if len(set(cuts[n][:SILHOUETTE_PROMPTS])) > 1 else -1)
-    start = cuts[count]
+    start = max(cuts.values(), key=lambda cut: _apart(place[:SILHOUETTE_PROMPTS], cut[:SILHOUETTE_PROMPTS]))
     count = int(start.max()) + 1
     means = KMeans(count, init=np.stack([place[start == n].mean(axis=0) for n in range(count)]), n_init=1, random_state=0).fit(place)
     words = learnt[:, slice(*features.columns_["words"])].tocsr()
@@ -157,6 +156,11 @@ def topics(said: list[str], thread: np.ndarray) -> tuple[np.ndarray, dict[str, s
     labels = {id: " · ".join(dict.fromkeys([*head, *rest]).keys() if head else [NO_NAME]) for id, head, rest in zip(ids, heads, told, strict=True)}
     number = np.concatenate([means.predict(normalize(svd.transform(features.transform(said[n : n + 5_000])))) for n in range(0, len(said), 5_000)])
     return np.array(ids, dtype=object)[merged[number]], labels
+
+
+def _apart(place: np.ndarray, cut: np.ndarray) -> float:
+    """The silhouette (Rousseeuw 1987), -1..1; -1 where all are one cluster, or each its own."""
+    return float(silhouette_score(place, cut)) if 1 < len(np.unique(cut)) < len(cut) else -1.0
 
 
 def _id(name: str) -> str:
@@ -319,12 +323,13 @@ def _better(found: pd.DataFrame, y: np.ndarray, thread: np.ndarray, cluster: np.
     chances: dict[int, tuple[float, str]] = {}
     for at, row in found.iterrows():
         rivals = [m for m in tested.get(row["cluster_id"], []) if m != row["model_name"]]
-        if not rivals or (row["model_name"] is None and len(rivals) < 2):
+        of_all = pd.isna(row["model_name"])
+        if not rivals or (of_all and len(rivals) < 2):
             continue
         here = np.flatnonzero(cluster == number[row["cluster_id"]])
         told = []
         for rival in rivals:
-            mine = here if row["model_name"] is None else here[(model[here] == row["model_name"]) | (model[here] == rival)]
+            mine = here if of_all else here[(model[here] == row["model_name"]) | (model[here] == rival)]
             [_, chance] = more_failures(y[mine], np.unique(thread[mine], return_inverse=True)[1], (model[mine] != rival).astype(int), 2)
             told.append((1.0 if np.isnan(chance) else min(1.0, float(chance) * len(rivals)), rival))
         chances[at] = min(told)

@@ -98,7 +98,7 @@ def train(settings: Settings, report: Report = silent) -> Judged:
     lake = Lake(settings)
     found = read_log(settings, lake)
     given = settings.routing
-    code = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()
+    code = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.rglob("*.py")))).hexdigest()
     told = json.dumps([found.basis, given.model_dump(mode="json"), code], sort_keys=True)
     version = f"{found.rows['started_at'].max():%Y%m%d}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
     folder = settings.policies / version

@@ -30,7 +30,7 @@ NEIGHBOURS = 30
 DIMENSIONS = 64
 FOLDS = 3
 FEWEST_KNOWN = 200
-"""With fewer known calls the outcomes alone order the queue."""
+"""With fewer known calls, or all of one thread, the outcomes alone order the queue."""
 DRAWN_TO = 5.0
 """Neighbours' failures are drawn to the model's by as many calls."""
 WITNESSES = ("local_error_share", "others_error_share", "linear_error_share")
@@ -188,7 +188,8 @@ def prepare(con: Any) -> None:
     if not calls["is_open"].any():
         return
     known, queue = calls[calls["is_known"]], calls[calls["is_open"]].reset_index(drop=True)
-    if len(known) >= FEWEST_KNOWN:
+    # Of one thread, no part is new to what the rest taught.
+    if len(known) >= FEWEST_KNOWN and known["thread"].nunique() > 1:
         finder = ErrorFinder().fit(known, known["failure"].to_numpy(), known["confidence_share"].to_numpy(), known["thread"].to_numpy())
         scored = finder.predict(queue)
         # Who speaks is often disappointed: the known fail more often than all do. The level is that of all calls.

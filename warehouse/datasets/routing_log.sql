@@ -2,16 +2,21 @@
 --
 -- Candidates and propensity are those logged where they were, and make sense; else they are estimated from what was chosen in
 -- the seven days up to the call's own, and say so. The estimate is an empirical frequency, shrunk in two steps.
-with call as (
+with numbered as (
     select
         inference_id, started_at, cast(started_at as date) as usage_day, source, tenant, user_id, session_id, trace_id, workload, traffic_kind, environment,
         provider_name, is_streaming, request_model as action, routing_policy, routing_candidates, routing_propensity, finished_at, first_token_at,
-        row_number() over (partition by source, session_id order by started_at, inference_id) - 1 as turn_count,
+        coalesce(session_id, inference_id) as session, row_number() over (partition by source, coalesce(session_id, inference_id) order by started_at, inference_id) as nth,
         concat_ws(chr(31), source, coalesce(workload, chr(30))) as place,
         concat_ws(chr(31), source, coalesce(workload, chr(30)), coalesce(traffic_kind, chr(30))) as corner
     from core.inference
     where started_at >= $from_day - interval 6 day and started_at < $to_day and request_model is not null
       and coalesce(operation_name, 'chat') not in ('embeddings', 'embedding', 'rerank', 'moderation', 'image_generation', 'speech', 'transcription')
+),
+-- Of a session that goes on for longer, the calls of the six days up to each count, whatever days are built together.
+call as (
+    select *, nth - min(nth) over (partition by source, session order by started_at range between interval 6 day preceding and current row) as turn_count
+    from numbered
 ),
 day as (
     select distinct usage_day from call where usage_day >= $from_day

@@ -2,7 +2,8 @@
 --
 -- A thread is a session, or a trace, or a user where neither is known. Asking again is looked for between neighbours of a
 -- thread only, within 30 minutes: one repeat gives one signal, the most telling of escalation, regenerate and re_ask, because
--- the same act counted twice would look like two witnesses.
+-- the same act counted twice would look like two witnesses. Only who asks can ask again: an agent that goes on with what a tool
+-- answered sends the same question along, and repeats nothing. Nor does a word or two said again once it was answered: "yes", "go on".
 with call as (
     select
         inference_id, started_at, source, status, error_type, finish_reason, tool_call_count, traffic_kind,
@@ -13,8 +14,9 @@ with call as (
     where started_at >= $from_day - interval 1 day and started_at < $to_day + interval 1 day
       and coalesce(operation_name, 'chat') not in ('embeddings', 'embedding', 'rerank', 'moderation', 'image_generation', 'speech', 'transcription')
 ),
+-- How late it was seen to be on each day, so that a day says the same whatever days are built with it.
 newest as (
-    select max(started_at) as newest_at from call
+    select cast(started_at as date) as usage_day, max(started_at) as newest_at from call group by usage_day
 ),
 neighbour as (
     select *,
@@ -36,7 +38,9 @@ near as (
     from neighbour
 ),
 asked as (
-    select content.inference_id, trim(regexp_replace(lower(last_user_text(content.input_messages)), '\s+', ' ', 'g')) as question, content.input_messages
+    select content.inference_id, trim(regexp_replace(lower(last_user_text(content.input_messages)), '\s+', ' ', 'g')) as question, content.input_messages,
+        coalesce(lower(json_extract_string(said_messages(content.input_messages)[-1], '$.role')), 'user') in ('user', 'human') as is_of_user,
+        coalesce(len(said_messages(content.input_messages)), 1) as message_count
     from core.inference_content as content
     join near on near.inference_id = content.inference_id and (near.has_next or near.has_earlier)
     where content.started_at >= $from_day - interval 1 day and content.started_at < $to_day + interval 1 day
@@ -61,6 +65,8 @@ repeated as (
         join asked as following on following.inference_id = near.next_id
         -- A call that failed is tried again; that says nothing more than that it failed.
         where near.has_next and near.status = 'ok' and this.question <> '' and following.question <> ''
+          and (following.input_messages = this.input_messages
+              or following.is_of_user and (following.message_count <= this.message_count or len(words(this.question)) > 2))
     ) as pair
 ),
 again as (
@@ -92,13 +98,15 @@ signal as (
     where near.has_next and near.tool_call_count > 0
       and regexp_matches(lower(cast(said_messages(following.input_messages)[-1] as varchar)), '"(is_?error)":\s*true|"status":\s*"error"|"role":\s*"tool".*"content":\s*"\s*(error|exception|traceback)')
     union all
-    -- Known once the thread has been silent for half an hour.
+    -- Known once the thread has been silent for half an hour, as seen on the call's day and the next.
     select last.inference_id, last.started_at, last.started_at + interval 30 minute, again.inference_id, again.word_overlap_share, 'abandonment'
     from again
     join near as last on last.inference_id = again.next_id
-    cross join newest
     where not last.has_next and coalesce(last.traffic_kind, 'human') = 'human' and last.status = 'ok'
-      and newest.newest_at >= last.started_at + interval 30 minute
+      and exists (
+          select 1 from newest
+          where newest.usage_day between cast(last.started_at as date) and cast(last.started_at as date) + 1 and newest.newest_at >= last.started_at + interval 30 minute
+      )
 )
 select inference_id, started_at, signal_name, greatest(given_at, started_at) as given_at, evidence_id, word_overlap_share
 from signal

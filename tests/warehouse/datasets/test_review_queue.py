@@ -66,3 +66,10 @@ def test_old_calls_are_left_alone(world_and_truth) -> None:
     con.execute("insert into core.inference by name select * replace ('late' as inference_id, ? as started_at) from core.inference limit 1", [datetime(2026, 10, 1) + timedelta(days=30)])
     con.execute("insert into marts.call_outcome by name select * replace ('late' as inference_id, ? as started_at) from marts.call_outcome limit 1", [datetime(2026, 10, 1) + timedelta(days=30)])
     assert build(con, (TABLE,)).execute(f"select count(*) from {TABLE}").fetchone() == (0,)
+
+
+def test_calls_of_one_thread_are_ordered_by_their_outcomes(world_and_truth) -> None:
+    made, outcomes = world_and_truth
+    con = drawn(World(made.calls.assign(session=0), 0), outcomes)
+    assert con.execute("select count(*) filter (where is_known) >= 200, count(distinct thread) from review_call").fetchone() == (True, 1)
+    assert con.execute(f"select count(*) > 500, max(linear_error_share) is null from {TABLE}").fetchone() == (True, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -50,6 +51,14 @@ def test_choices_not_logged_are_estimated_and_say_so() -> None:
     assert [(a, round(p, 6), k, c, n) for a, p, k, c, n in found] == [
         ("m1", round(share, 6), "estimated", "estimated", 30), ("m2", round(1 - share, 6), "estimated", "estimated", 10),
     ]  # fmt: skip
+
+
+def test_turns_are_counted_over_six_days_whatever_days_are_built_together() -> None:
+    con = routed([call(f"c{n:02}", f"+{n} 09:00:00", f"m{n % 2}", session_id="s") for n in range(12)])
+    turns = dict(con.execute("select inference_id, turn_count from datasets.routing_log").fetchall())
+    assert [turns[f"c{n:02}"] for n in range(1, 12)] == [1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 6]
+    log, day = contract("datasets.routing_log"), at("+11 00:00:00").date()
+    assert con.execute(f"select inference_id, turn_count from ({log.select})", {"from_day": day, "to_day": day + timedelta(days=1)}).fetchall() == [("c11", 6)]
 
 
 def test_a_propensity_that_cannot_be_is_not_believed() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pipelines.contracts import contract
 from tests.support.outcomebook import at, build, connection, put
 
 MANY = 40
@@ -99,10 +102,48 @@ def test_another_try_of_a_failed_call_says_nothing_more() -> None:
 
 
 def test_a_thread_that_ends_on_a_repeat_is_abandoned() -> None:
-    con = resolved([call("a", session_id="s"), call("b", "09:01:00", session_id="s")], content=[asked("a", ORDER, "09:00:00"), asked("b", ORDER, "09:01:00")])
-    assert signals(con) == [("a", "regenerate"), ("b", "abandonment")]
+    late = resolved([call("a", session_id="s"), call("b", "09:01:00", session_id="s")], content=[asked("a", ORDER, "09:00:00"), asked("b", ORDER, "09:01:00")], until="09:31:00")
+    assert signals(late) == [("a", "regenerate"), ("b", "abandonment")]
     soon = resolved([call("a", session_id="s"), call("b", "09:01:00", session_id="s")], content=[asked("a", ORDER, "09:00:00"), asked("b", ORDER, "09:01:00")], until="09:20:00")
     assert signals(soon) == [("a", "regenerate")]
+
+
+USER, GOES, TOOL = {"role": "user", "content": ORDER}, {"role": "assistant", "content": "let me see"}, {"role": "tool", "content": "it is at the door"}
+YES = {"role": "user", "content": "Go on"}
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        # An agent's loop: the question goes along with each answer of a tool.
+        ([[USER], [USER, GOES, TOOL], [USER, GOES, TOOL, GOES, TOOL]], []),
+        # The loop's last step is asked for again as it was.
+        ([[USER], [USER, GOES, TOOL], [USER, GOES, TOOL]], [("b", "regenerate"), ("c", "abandonment")]),
+        # The question again, when it was answered; and an assent that is.
+        ([[USER], [USER, GOES, TOOL], [USER, GOES, TOOL, GOES, USER]], [("b", "regenerate"), ("c", "abandonment")]),
+        ([[USER, GOES, YES], [USER, GOES, YES, GOES, YES], [USER]], []),
+        ([[YES], [YES], [USER]], [("a", "regenerate")]),
+    ],
+)
+def test_who_goes_on_does_not_ask_again(said: list, found: list) -> None:
+    clocks = dict(zip("abc", ("09:00:00", "09:00:03", "09:00:06"), strict=True))
+    con = resolved(
+        [call(id, clock, session_id="s") for id, clock in clocks.items()],
+        content=[asked(id, "", clock) | {"input_messages": json.dumps(messages)} for (id, clock), messages in zip(clocks.items(), said, strict=True)],
+        until="12:00:00",
+    )
+    assert signals(con) == found
+
+
+@pytest.mark.parametrize(("next_call", "found"), [("+1 09:00:00", ["abandonment", "regenerate"]), ("+2 09:00:00", ["regenerate"])])
+def test_what_a_day_says_is_the_same_whatever_days_are_built_with_it(next_call: str, found: list) -> None:
+    """Silence shows by what else arrives that day and the next."""
+    con = resolved([call("a", "23:00:00", session_id="s"), call("b", "23:01:00", session_id="s")], content=[asked("a", ORDER, "23:00:00"), asked("b", ORDER, "23:01:00")], until=next_call)
+    whole = con.execute("select * from marts.implicit_signal order by all").fetchall()
+    sql, day = contract("marts.implicit_signal"), at("00:00:00").date()
+    alone = con.execute(f"{sql.typed_from(sql.select)} order by all", {"from_day": day, "to_day": day + timedelta(days=1)}).fetchall()
+    assert alone == whole
+    assert sorted(row[2] for row in whole) == found
 
 
 def test_a_tool_that_fails() -> None:

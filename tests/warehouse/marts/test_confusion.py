@@ -43,6 +43,22 @@ def test_a_better_model_is_named_where_there_is_one(con) -> None:
     assert all(model != better and is_less for model, better, is_less in rows)
 
 
+def test_a_row_of_all_models_names_the_one_that_does_better_than_the_others_together(con) -> None:
+    rows = con.execute(f"""select one.better_model_name, own.failure_share < one.failure_share from {TABLE} as one
+        left join {TABLE} as own on own.cluster_id = one.cluster_id and own.model_name = one.better_model_name
+        where one.model_name is null and one.better_model_name is not null""").fetchall()
+    assert rows
+    assert all(is_less for _, is_less in rows)
+
+
+@pytest.mark.parametrize("many", [20, 25, 39, 40, 41])
+def test_few_prompts_make_few_topics(many: int) -> None:
+    ids, labels = topics([f"{('tax', 'tea', 'sun')[n % 3]} {('now', 'late')[n % 2]} word word{n}" for n in range(many)], np.array([f"t{n}" for n in range(many)], dtype=object))
+    assert len(ids) == many
+    assert 1 <= len(set(ids)) < many
+    assert set(ids) <= set(labels)
+
+
 def test_every_call_is_in_one_cluster_and_costs_add_up(con, made: World) -> None:
     assert con.execute(f"select sum(call_count), sum(list_cost_usd), count(*) filter (where failed_cost_usd > list_cost_usd) from {TABLE} where model_name is null").fetchone() == (
         len(made.calls), pytest.approx(0.01 * len(made.calls)), 0)
