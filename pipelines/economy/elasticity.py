@@ -47,6 +47,8 @@ def within(model: np.ndarray, week: np.ndarray, use: np.ndarray, price: np.ndarr
     model, week, use, x = model[known], week[known], use[known], np.column_stack(lags)[known]
     if reason := _unidentified(model, week, x):
         return Estimate(reason=reason)
+    # Before means are taken out: one large change moves what is left of all others.
+    changed = _changed(model, x)
     y, x = _without_means(use, week), np.column_stack([_without_means(column, week) for column in x.T])
     gram = x.T @ x
     if np.linalg.matrix_rank(gram, tol=1e-10) < x.shape[1]:
@@ -61,7 +63,7 @@ def within(model: np.ndarray, week: np.ndarray, use: np.ndarray, price: np.ndarr
     correction = len(groups) / (len(groups) - 1) * (len(y) - 1) / max(free, 1)
     covariance = correction * inverse @ (scores.T @ scores) @ inverse
     error = float(np.sqrt(covariance.sum()))
-    reach = float(stats.t.ppf(0.975, _changed(model, x) - 1)) * error
+    reach = float(stats.t.ppf(0.975, changed - 1)) * error
     total = float(beta.sum())
     return Estimate(total, error, total - reach, total + reach)
 

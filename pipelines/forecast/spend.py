@@ -102,7 +102,7 @@ class Forecast:
         return pd.DataFrame(found)
 
     def budget(self, usd: float, answer: scenario.Answer | None = None) -> Budget:
-        """How likely the month of the first forecast day ends above a budget, and on which day it is expected to be passed.
+        """How likely the month of the first forecast day ends above a budget, and on which day it was or is expected to be passed.
 
         With a scenario's answer, the days ahead cost what it makes of them, and what such sums were off by grows or shrinks with their sum;
         what is spent stays spent.
@@ -110,7 +110,8 @@ class Forecast:
         origin = self.series.end
         month_end = (pd.Timestamp(origin) + pd.offsets.MonthBegin(1)).date()
         left = min((month_end - origin).days, self.days)
-        spent = float(np.nansum(self.total_values[0, self.total_values.shape[1] - (origin.day - 1):])) if origin.day > 1 else 0.0
+        so_far = np.nan_to_num(self.total_values[0, max(0, self.total_values.shape[1] - (origin.day - 1)):])
+        spent = float(so_far.sum())
         before = self.total.points[-1, 0, :left]
         points = before if answer is None else (answer.ratio @ self.told.points[-1, :, :left]).sum(axis=0)
         scale = self.total.scale[-1, 0] * (points.sum() / before.sum() if before.sum() > 0 else 1)
@@ -124,13 +125,16 @@ class Forecast:
         if len(missed) >= 5:
             spread = np.std(missed, ddof=1) * np.sqrt(1 + 1 / len(missed)) * scale
             chance = float(stats.t.sf((usd - ahead - np.mean(missed) * scale) / max(spread, 1e-12), len(missed) - 1))
-        over = np.flatnonzero(spent + np.cumsum(points) > usd)
-        return Budget(usd, spent, float(ahead), chance, origin + timedelta(days=int(over[0])) if len(over) else None, origin + timedelta(days=left))
+        if spent > usd:
+            chance = 1.0
+        over = np.flatnonzero(np.cumsum([*so_far, *points]) > usd)
+        passed = origin + timedelta(days=int(over[0]) - len(so_far)) if len(over) else None
+        return Budget(usd, spent, float(ahead), chance, passed, origin + timedelta(days=left))
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A month against its budget; `probability_share` is None where fewer than five earlier origins tell how far off such sums are."""
+    """A month against its budget; `probability_share` is None where fewer than five earlier origins tell how far off such sums are, and it is not spent yet."""
 
     budget_usd: float
     spent_usd: float
@@ -141,7 +145,7 @@ class Budget:
 
     def __str__(self) -> str:
         chance = "not known, as the history is too short" if self.probability_share is None else f"{self.probability_share:.0%}"
-        when = f"expected to be passed on {self.passed_day}" if self.passed_day else "not expected to be passed"
+        when = f"{'' if self.spent_usd > self.budget_usd else 'expected to be '}passed on {self.passed_day}" if self.passed_day else "not expected to be passed"
         return f"budget ${self.budget_usd:,.2f} until {self.until_day}: ${self.spent_usd:,.2f} spent, ${self.expected_usd:,.2f} expected; probability of exceeding it {chance}; {when}"
 
 

@@ -15,6 +15,7 @@ import shutil
 import time
 import uuid
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +63,45 @@ class TooLittle(StopTheLine):
 
 @dataclass(frozen=True)
 class Log:
-    """The routing log as learners take it: `rows` of train and test, the models as columns of `candidates` (n×k)."""
+    """The routing log as learners take it: `rows` of train and test, the arms as columns of `candidates` (n×arms).
+
+    `models` may be chosen; after them come `others`, which only were: seen too rarely, or left out by the settings. Their calls count
+    when policies are judged, as propensities are shares of all that could be chosen.
+    """
 
     rows: pd.DataFrame
     models: list[str]
+    others: list[str]
     candidates: np.ndarray
     funnel: list[tuple[str, int]]
     basis: str
 
     def part(self, splits: tuple[str, ...]) -> np.ndarray:
         return self.rows["split"].isin(splits).to_numpy()
+
+    @cached_property
+    def arms(self) -> list[str]:
+        return [*self.models, *self.others]
+
+    @cached_property
+    def action(self) -> np.ndarray:
+        """(n,) the column of the arm that was chosen."""
+        return self.rows["action"].map({arm: n for n, arm in enumerate(self.arms)}).to_numpy()
+
+    @property
+    def is_to_model(self) -> np.ndarray:
+        """(n,) whether the arm chosen is one that may be."""
+        return self.action < len(self.models)
+
+    def seen(self, column: str) -> np.ndarray:
+        """n×models: the column where the model was called, NaN elsewhere."""
+        wide = np.full(self.candidates.shape, np.nan)
+        wide[np.arange(len(wide)), self.action] = self.rows[column]
+        return wide[:, : len(self.models)]
+
+    def widened(self, of_models: np.ndarray, of_others: float | np.ndarray = 0.0) -> np.ndarray:
+        """n×arms out of n×models, with one value an other arm."""
+        return np.hstack([of_models, np.broadcast_to(of_others, (len(of_models), len(self.others)))])
 
 
 @dataclass(frozen=True)
@@ -107,9 +137,9 @@ def train(settings: Settings, report: Report = silent) -> Judged:
         return Judged(version, existing["status"], tuple(json.loads(existing["reasons"])), folder, is_new=False)
 
     report("routing: training", None)
-    learn, test = found.part(("train", "validation")), found.part(("test",))
+    learn, test = found.part(("train", "validation")) & found.is_to_model, found.part(("test",))
     rows = found.rows
-    rewards, costs = _seen(found, "reward")[learn], _seen(found, "cost_usd")[learn]
+    rewards, costs = found.seen("reward")[learn], found.seen("cost_usd")[learn]
     X, propensity = rows[learn], rows["propensity_share"].to_numpy()[learn]
     features = PromptFeatures(labels=("workload",))
     contenders: dict[str, Router] = {
@@ -128,7 +158,8 @@ def train(settings: Settings, report: Report = silent) -> Judged:
     policy = Policy(plain)
 
     report("routing: judging", None)
-    T, allowed = rows[test], found.candidates[test]
+    T, candidates = rows[test], found.candidates[test]
+    allowed = candidates[:, : len(found.models)]
     paid = np.inf if given.willingness_to_pay_usd is None else given.willingness_to_pay_usd
     chances = {name: _explored(one.predict(T, willingness_to_pay=paid, allowed=allowed), found.models, allowed, given.exploration_share) for name, one in contenders.items()}
     chances["random"] = allowed / allowed.sum(axis=1, keepdims=True)
@@ -137,12 +168,15 @@ def train(settings: Settings, report: Report = silent) -> Judged:
     chances[PLAIN] = plain_policy.probabilities(policy, T["prompt"], T["workload"], allowed, found.models)
     shares = _shares(chances[PLAIN], T["workload"])
     chances["litellm_config"] = _config_chances(shares, T["workload"], allowed)
+    chances = {name: found.widened(chance) for name, chance in chances.items()}
     champion = champion_policy(settings, lake)
     if champion is not None:
-        known = plain_policy.probabilities(champion, T["prompt"], T["workload"], allowed, found.models)
+        known = plain_policy.probabilities(champion, T["prompt"], T["workload"], candidates, found.arms)
         chances["champion"] = np.where(np.isnan(known), chances["random"], known)
-    logged, utility = _logged(found, T, allowed, router, given.willingness_to_pay_usd)
-    judge = OffPolicy(logged, predicted=utility.scaled(router.predict_value(T), _costs_of(router, T)))
+    logged, utility = _logged(found, test, router, given.willingness_to_pay_usd)
+    # No router knows the other arms: of them the mean of what was learnt from stands in, which any estimator but DM corrects.
+    value = found.widened(router.predict_value(T), np.nanmean(rewards))
+    judge = OffPolicy(logged, predicted=utility.scaled(value, found.widened(_costs_of(router, T), np.nanmean(costs))))
     evaluations = {name: judge.evaluate(chance) for name, chance in chances.items()}
     comparison = judge.compare(chances.get("champion"), chances[PLAIN])
     status, reasons = _verdict(comparison, utility, "the champion" if champion is not None else "what was logged", given)
@@ -164,7 +198,7 @@ def train(settings: Settings, report: Report = silent) -> Judged:
     }
     row["policy_sha256"] = _write_folder(folder, plain, router, shares, T, found, row, table, advice, evaluations)
     _replace(settings, lake, EVALUATION, pa.Table.from_pylist(table), f"policy_version <> '{version}'")
-    metrics = _metrics(version, contenders, policy, found, T, chances, seconds, given)
+    metrics = _metrics(version, contenders, policy, found, test, chances, seconds, given)
     _replace(settings, lake, METRIC, pa.Table.from_pylist(metrics), f"policy_version <> '{version}'")
     _register(settings, lake, row)
     point_at_champion(settings, lake)
@@ -245,21 +279,25 @@ def read_log(settings: Settings, lake: Lake) -> Log:
     models = sorted(often[often >= FEWEST_OF_A_MODEL].index)
     if given := settings.routing.models:
         models = [m for m in models if m in given]
-    rows = rows[rows["action"].isin(models)].reset_index(drop=True)
-    counted.append((f"to a model seen {FEWEST_OF_A_MODEL} times or more", len(rows)))
-    if len(models) < 2 or len(rows) < FEWEST_ROWS or not {"train", "test"} <= set(rows["split"]):
+    others = sorted(set(rows["action"]) - set(models))
+    place = {arm: n for n, arm in enumerate([*models, *others])}
+    candidates = np.zeros((len(rows), len(place)), dtype=bool)
+    listed = {text: [place[m] for m in json.loads(text) if m in place] for text in rows["routing_candidates"].unique()}
+    for row, text in enumerate(rows["routing_candidates"]):
+        candidates[row, listed[text]] = True
+    candidates[np.arange(len(rows)), rows["action"].map(place)] = True
+    # By what could be chosen, never by what was: else propensities would no longer be shares of it.
+    usable = candidates[:, : len(models)].any(axis=1)
+    rows, candidates = rows[usable].reset_index(drop=True), candidates[usable]
+    counted.append((f"that a model seen {FEWEST_OF_A_MODEL} times or more could have answered", len(rows)))
+    to_models = int(rows["action"].isin(models).sum())
+    if len(models) < 2 or to_models < FEWEST_ROWS or not {"train", "test"} <= set(rows["split"]):
         raise TooLittle(
             f"too little to learn from: {', '.join(f'{count:,} {name}' for name, count in counted)}; {len(models)} models. "
             f"At least {FEWEST_ROWS} calls of 2 models, early and late ones, are needed."
             + (" No call has a cost: bring in prices (flywheel prices), then flywheel build." if funnel[2] and not funnel[3] else "")
         )
-    place = {m: n for n, m in enumerate(models)}
-    candidates = np.zeros((len(rows), len(models)), dtype=bool)
-    listed = {text: [place[m] for m in json.loads(text) if m in place] for text in rows["routing_candidates"].unique()}
-    for row, text in enumerate(rows["routing_candidates"]):
-        candidates[row, listed[text]] = True
-    candidates[np.arange(len(rows)), rows["action"].map(place)] = True
-    return Log(rows, models, candidates, counted, f"{log_seen.id} {split_seen.id}")
+    return Log(rows, models, others, candidates, counted, f"{log_seen.id} {split_seen.id}")
 
 
 @dataclass(frozen=True)
@@ -288,27 +326,19 @@ class Utility:
         return self.least + self.spread * scaled
 
 
-def _logged(found: Log, T: pd.DataFrame, allowed: np.ndarray, router: Router, willingness: float | None) -> tuple[LoggedData, Utility]:
+def _logged(found: Log, test: np.ndarray, router: Router, willingness: float | None) -> tuple[LoggedData, Utility]:
+    T = found.rows[test]
     cost = T["cost_usd"].to_numpy()
     utility = Utility(willingness, 0.0 if willingness is None else -float(cost.max()) / willingness)
     workload = pd.get_dummies(T["workload"]).to_numpy(dtype=float)
     numbers = T[["turn_count", "tool_definition_count", "message_count", "hour_count"]].to_numpy(dtype=float)
     context = np.column_stack([np.log1p(T["prompt"].str.len()), numbers, workload, np.nan_to_num(router.predict_value(T))])
-    place = {m: n for n, m in enumerate(found.models)}
     logged = LoggedData(
-        context, T["action"].map(place).to_numpy(), utility.scaled(T["reward"].to_numpy(), cost), T["propensity_share"].to_numpy(), len(found.models),
-        candidates=allowed, cluster=T["thread"].to_numpy(), cost_usd=cost, action_names=found.models,
+        context, found.action[test], utility.scaled(T["reward"].to_numpy(), cost), T["propensity_share"].to_numpy(), len(found.arms),
+        candidates=found.candidates[test], cluster=T["thread"].to_numpy(), cost_usd=cost, action_names=found.arms,
         propensity_kind="logged" if (T["propensity_kind"] == "logged").all() else "estimated",
     )
     return logged, utility
-
-
-def _seen(found: Log, column: str) -> np.ndarray:
-    """n×k: the column where the model was called, NaN elsewhere."""
-    wide = np.full(found.candidates.shape, np.nan)
-    place = {m: n for n, m in enumerate(found.models)}
-    wide[np.arange(len(wide)), found.rows["action"].map(place)] = found.rows[column]
-    return wide
 
 
 def _costs_of(router: Router, T: pd.DataFrame) -> np.ndarray:
@@ -364,11 +394,12 @@ def _evaluation_rows(version: str, evaluations: dict[str, Evaluation], utility: 
 
 
 def _metrics(
-    version: str, contenders: dict[str, Router], policy: Policy, found: Log, T: pd.DataFrame, chances: dict[str, np.ndarray], seconds: dict[str, float], given: Any,
+    version: str, contenders: dict[str, Router], policy: Policy, found: Log, test: np.ndarray, chances: dict[str, np.ndarray], seconds: dict[str, float], given: Any,
 ) -> list[dict[str, Any]]:
     """Parameters and metrics of a run, as an experiment tracker would keep them: of the models that were called in the test, how well their rewards were foretold."""
-    place = {m: n for n, m in enumerate(found.models)}
-    at, reward = (np.arange(len(T)), T["action"].map(place).to_numpy()), T["reward"].to_numpy()
+    called = test & found.is_to_model
+    T = found.rows[called]
+    at, reward = (np.arange(len(T)), found.action[called]), T["reward"].to_numpy()
     told = {name: one.predict_value(T)[at] for name, one in contenders.items()}
     told[PLAIN] = np.array([policy.values(prompt, workload or None)[n] for prompt, workload, n in zip(T["prompt"], T["workload"], at[1], strict=True)])
     rows = []
@@ -379,7 +410,7 @@ def _metrics(
                  (name, "calibration_error_share", calibration_error(p, y))]  # fmt: skip
     rows += [(name, "fit_seconds", value) for name, value in seconds.items()]
     rows += [(PLAIN, "agreement_share", float((chances[PLAIN].argmax(axis=1) == chances["router"].argmax(axis=1)).mean()))]
-    counts = {"train_count": int(found.part(("train", "validation")).sum()), "test_count": len(T), "model_count": len(found.models)}
+    counts = {"train_count": int(found.part(("train", "validation")).sum()), "test_count": int(test.sum()), "model_count": len(found.models)}
     kept = [{"kind": "metric", "contender": c, "name": n, "value": v, "text": None} for c, n, v in rows]
     kept += [{"kind": "parameter", "contender": PLAIN, "name": n, "value": float(v), "text": None} for n, v in counts.items()]
     kept += [{"kind": "parameter", "contender": PLAIN, "name": n, "value": None, "text": json.dumps(v)} for n, v in given.model_dump(mode="json").items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pipelines.economy.elasticity import pooled, within
 
@@ -39,6 +40,21 @@ def test_a_known_response_is_found_where_the_naive_slope_is_not(truth):
     assert covered >= 16
     # Better models are dearer and used more.
     assert min(traps) > 0.5
+
+
+def test_few_models_with_a_change_make_a_wide_interval():
+    """Three changed of forty, each with a response of its own: the interval is that of three."""
+    covered, worlds, models, weeks = 0, 100, 40, 20
+    model, week = np.repeat(np.arange(models), weeks), np.tile(np.arange(weeks), models)
+    for seed in range(worlds):
+        chance = np.random.default_rng(seed)
+        price, response = np.zeros((models, weeks)), np.full(models, -1.0)
+        price[[0, 1, 2], [3, 8, 13]] = np.log(0.5)
+        response[:3] += chance.normal(0, 0.8, 3)
+        told = within(model, week, (response[:, None] * price + chance.normal(0, 0.15, price.shape)).ravel(), price.ravel())
+        assert (told.high - told.elasticity) / told.standard_error == pytest.approx(stats.t.ppf(0.975, 2))
+        covered += told.low <= -1 <= told.high
+    assert covered >= 84  # of 95 expected; 70 where all forty count
 
 
 def test_a_response_that_takes_three_weeks_is_summed_up():

@@ -15,9 +15,9 @@ from pipelines.forecast.tables import explain_misses, forecast_spend, what_if
 from tests.benchmarks.forecast_spend import simulated
 
 
-def series(values: np.ndarray) -> spend.Series:
+def series(values: np.ndarray, first: date = date(2026, 1, 1)) -> spend.Series:
     keys = pd.DataFrame({"tenant": [f"t{n % 3}" for n in range(len(values))], "workload": "chat", "provider_name": ["anthropic", "openai"][: len(values)] * (len(values) // 2) + ["openai"] * (len(values) % 2), "model_name": [f"m{n}" for n in range(len(values))]})
-    return spend.Series(keys, values, date(2026, 1, 1))
+    return spend.Series(keys, values, first)
 
 
 def test_what_comes_after_an_origin_changes_no_forecast_of_it() -> None:
@@ -130,6 +130,17 @@ def test_a_budget_is_passed_on_the_day_it_runs_out() -> None:
     sure, never, even = (found.budget(usd) for usd in (400, 2000, 620))
     assert sure.probability_share > 0.95 and never.probability_share < 0.05 and 0.05 < even.probability_share < 0.95
     assert date(2026, 7, 18) <= sure.passed_day <= date(2026, 7, 23) and never.passed_day is None
+
+
+@pytest.mark.parametrize("days", [60, 15])
+def test_what_is_spent_stays_spent_however_short_the_history(days: int) -> None:
+    found = spend.forecast(series(np.full((1, days), 7.0), date(2026, 10, 20) - timedelta(days)), 30)
+    assert found.series.end == date(2026, 10, 20)
+    seen = min(days, 19)
+    passed, nearly = found.budget(50), found.budget(7 * seen + 3)
+    assert (passed.spent_usd, passed.probability_share, passed.passed_day) == (7 * seen, 1.0, date(2026, 10, 20 - seen + 7))
+    assert str(passed).endswith(f"probability of exceeding it 100%; passed on 2026-10-{20 - seen + 7:02}")
+    assert nearly.passed_day == date(2026, 10, 20) and str(nearly).endswith("expected to be passed on 2026-10-20")
 
 
 def test_a_budget_is_judged_on_what_a_scenario_makes_of_the_days_ahead() -> None:

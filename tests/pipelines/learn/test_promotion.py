@@ -96,6 +96,26 @@ def test_what_is_proven_better_is_put_in_force(first, settings):
     assert weights["legal", "openai/large"] > 0.9 > 0.1 > weights["legal", "openai/small"]
 
 
+@pytest.mark.parametrize(
+    ("chances", "given"), [((1 / 3, 1 / 3, 1 / 3), Routing(models=["large", "small"])), ((0.495, 0.495, 0.01), Routing())], ids=["left out by the settings", "seen rarely"]
+)
+def test_calls_to_models_that_may_not_be_chosen_count_when_policies_are_judged(tmp_path, chances, given):
+    """Propensities are shares of all that could be chosen; without the calls to one of them, weights would no longer average one."""
+    settings = Settings(home=tmp_path, threads=2, memory_limit="400MB", routing=given)
+    found = train(logged(settings, drawn(2_500, seed=4, good=BETTER, chances=chances)))
+    assert found.status == "champion", found.reasons
+    assert Policy.load(settings.policies / "champion.json").models == ["large", "small"]
+    truth = np.mean([0.95 * max(g[:2]) + 0.05 * np.mean(g[:2]) for g in BETTER.values()])
+    policy = "from datasets.policy_evaluation where contender = 'policy' and measure = 'objective'"
+    told = dict(ask(settings, f"select estimator, estimate {policy}"))
+    assert told["ips"] == pytest.approx(truth, abs=0.06) and told["dr"] == pytest.approx(truth, abs=0.04)
+    [(low, high)] = ask(settings, f"select estimate_low, estimate_high {policy} and estimator = 'dr'")
+    assert low < truth < high
+    [(tiny, all_of_them)] = ask(settings, "select (select count(*) from datasets.routing_log where action = 'tiny'), (select count(*) from datasets.routing_log)")
+    assert tiny > 0
+    assert f"| {all_of_them:,} | that a model seen 30 times or more could have answered |" in (found.folder / "card.md").read_text()
+
+
 def routing_config() -> dict:
     """One model of each provider that is renamed for LiteLLM, of two that are not, and one whose name is LiteLLM's already."""
     providers = {f"model-{n}": name for n, name in enumerate([*LITELLM_PROVIDERS, "openai", "anthropic"])}
