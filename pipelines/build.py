@@ -7,6 +7,7 @@ on it, are others than when it was last built. So a day of new calls costs a day
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
 import shutil
@@ -200,8 +201,11 @@ def _seen_from(promised: Contract, day: date) -> list[date]:
 
 
 def _code(settings: Settings, promised: Contract) -> str:
-    """A hash of all that says how a table is computed: the select, what prepares it, the reference files it reads."""
-    parts = [path.read_bytes() for path in promised.code_paths]
+    """A hash of all that says how a table is computed: the select, what prepares it, macros, the reference files and settings it reads."""
+    paths = [*promised.code_paths, *(ROOT / "warehouse" / name for name in MART_MACROS)]
+    parts = [path.read_bytes() for path in paths]
+    if any(b"feed_precedence" in part for part in parts):
+        parts.append(json.dumps(settings.feed_precedence).encode())
     named = _references(promised)
     files = [path for name, path in settings.reference_files().items() if name in named]
     if settings.signal_rules and "signal" in named:

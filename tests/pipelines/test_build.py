@@ -11,12 +11,13 @@ import pytest
 from pipelines import lake
 from pipelines.build import build_table, build_tables, mart_order, stale_days
 from pipelines.contracts import Contract, contract
-from pipelines.engine import connect, write
+from pipelines.engine import MART_MACROS, connect, write
 from pipelines.errors import NotConfigured, PromiseBroken, StopTheLine
 from pipelines.ingest import ingest_source
 from pipelines.lake import Lake
 from pipelines.learn.confusion import topics
 from pipelines.prices import ingest_feed
+from pipelines.settings import ROOT
 from tests.support.lakehouse import (
     DAY,
     MARTS,
@@ -193,6 +194,18 @@ def test_only_days_with_other_calls_or_other_prices_are_built_again(built):
     ingest_feed(priced(settings, folder / "feed", input_text=2.0), "litellm", date(2026, 11, 19))
     assert build_table(settings, "marts.call_cost").days == [date(2026, 11, 20)]
     assert ask(settings, "select list_cost_usd from marts.call_cost where inference_id = 'litellm:new'") == [(Decimal("0.0004"),)]
+
+
+def test_other_precedence_of_feeds_or_other_macros_make_all_that_is_computed_with_them_stale(tmp_path, monkeypatch):
+    settings = brought_in(tmp_path)
+    build_tables(settings, ["marts.call_cost", "marts.usage_daily"])
+    days = [date(2026, 11, 8), date(2026, 11, 16), DAY]
+    other = settings.model_copy(update={"feed_precedence": ["models_dev", "litellm"]})
+    assert (stale_days(settings, "marts.call_cost"), stale_days(other, "marts.call_cost"), stale_days(other, "marts.usage_daily")) == ([], days, [])
+    own = tmp_path / "macros.sql"
+    own.write_text((ROOT / "warehouse" / MART_MACROS[0]).read_text() + "-- another\n")
+    monkeypatch.setattr("pipelines.build.MART_MACROS", (str(own),))
+    assert stale_days(settings, "marts.call_cost") == days
 
 
 def test_what_comes_out_as_before_stays_and_nothing_that_reads_it_is_stale(tmp_path):
