@@ -45,7 +45,7 @@ LINES = {
     ("trl", "preference"): f"[field('prompt', with_objects(prompt)), field('chosen', with_objects(answer)), field('rejected', with_objects(rejected)), {TOOLS_TEXT}]",
     ("trl", "kto"): f"[field('prompt', with_objects(prompt)), field('completion', with_objects(answer)), field('label', is_good::varchar), {TOOLS_TEXT}]",
     ("openai", "sft"): f"[field('messages', one_list(marked(prompt, 'weight', case when {{all}} then '1' else '0' end), marked(answer, 'weight', '1'))), {TOOLS}, field('parallel_tool_calls', case when tools is not null then 'true' end)]",
-    ("openai", "preference"): f"[field('input', line([field('messages', prompt), {TOOLS}, field('parallel_tool_calls', case when tools is not null then 'true' end)])), field('preferred_output', answer), field('non_preferred_output', rejected)]",
+    ("openai", "preference"): f"[field('input', object_of([field('messages', prompt), {TOOLS}, field('parallel_tool_calls', case when tools is not null then 'true' end)])), field('preferred_output', answer), field('non_preferred_output', rejected)]",
     ("axolotl", "sft"): f"[field('messages', one_list(marked(with_objects(prompt), 'train', case when {{all}} then 'true' else 'false' end), marked(with_objects(answer), 'train', 'true'))), {TOOLS}]",
     ("axolotl", "preference"): f"[field('messages', with_objects(prompt)), field('chosen', json_extract(with_objects(answer)::json, '$[0]')::varchar), field('rejected', json_extract(with_objects(rejected)::json, '$[0]')::varchar), {TOOLS}]",
     ("llamafactory", "sft"): f"[field('conversations', sharegpt(one_list(prompt, answer))), {SYSTEM}, field('tools', to_json(coalesce(tools, ''))::varchar)]",
@@ -93,7 +93,8 @@ def export_dataset(settings: Settings, dataset_version: str, format: str, to: st
     try:
         with connect(settings) as con:
             con.execute("set threads = 1")  # the same bytes every time
-            con.execute((FOLDER / "export.sql").read_text())
+            for name in ("chat", "export"):
+                con.execute((FOLDER / f"{name}.sql").read_text())
             facts = version_facts(lake, con, dataset_version)
             if facts["withdrawn_at"] is not None:
                 raise NotConfigured(f"{dataset_version} was withdrawn ({facts['withdrawn_because']}); {'use ' + facts['replaced_by'] if facts['replaced_by'] else 'flywheel dataset build makes a clean one'}")
@@ -102,6 +103,11 @@ def export_dataset(settings: Settings, dataset_version: str, format: str, to: st
             if format not in FORMATS or (format != "trl_parquet" and (format, kind) not in LINES):
                 raise NotConfigured(f"no format {format!r} for a {recipe.kind} dataset; there are: {', '.join(f for f in FORMATS if f == 'trl_parquet' or (f, kind) in LINES)}")
             lake.attach(con, recipe.table, [dataset_version])
+            # Versions of before the gate on redacted texts may hold some.
+            whole = [f"case when json_valid({part}) then json_valid(with_objects({part})) else false end" for part in ("prompt", "answer", *(("rejected",) if kind == "preference" else ()))]
+            [(broken,)] = con.execute(f"select count(*) from {recipe.table} where dataset_version = $name and not ({' and '.join(whole)})", {"name": dataset_version}).fetchall()
+            if broken:
+                raise NotConfigured(f"{dataset_version} holds {broken:,} examples whose messages or tool arguments are no JSON, which no trainer reads; flywheel dataset build makes a version without them")
             source = recipe.table
             if presidio is not None:
                 done.personal = redacted(con, recipe.table, f"dataset_version = {literal(dataset_version)}", presidio)
@@ -156,7 +162,7 @@ def _write(con: Any, format: str, kind: str, recipe: Recipe, where: str, path: P
         return
     fields = LINES[format, kind].replace("{all}", "true" if recipe.trains_on == "all_answers" else "false")
     # JSON has no raw control signs, so the line stands as it is.
-    con.execute(f"copy (select line({fields}) {where}) to {literal(str(path))} (format csv, header false, quote '', escape '', delimiter '\x01')")
+    con.execute(f"copy (select object_of({fields}) {where}) to {literal(str(path))} (format csv, header false, quote '', escape '', delimiter '\x01')")
 
 
 def _dataset_info(version: str, kind: str, files: list[str]) -> dict[str, Any]:

@@ -20,6 +20,10 @@ from pipelines.errors import NotConfigured
 ENTITIES = ("PERSON", "LOCATION", "PHONE_NUMBER", "EMAIL_ADDRESS", "CREDIT_CARD", "IBAN_CODE", "IP_ADDRESS", "US_SSN", "UK_NHS", "MEDICAL_LICENSE", "CRYPTO")
 FIELDS = ("prompt", "answer", "rejected", "tools")
 BATCH = 256
+KEPT = ("role", "type", "id", "tool_call_id", "name", "required", "format", "pattern", "$ref", "$schema", "$id")
+"""Fields of chat messages and of the schemas of tools that are form, not text."""
+DATA = ("arguments", "content", "default", "enum", "const", "example", "examples")
+"""Fields that hold what somebody said: below them a name or an id is a person's as likely as not."""
 
 
 def analyzer(model: str) -> Any:
@@ -73,20 +77,21 @@ def redacted(con: Any, table: str, where: str, model: str) -> dict[str, int]:
     return {label.lower(): n for label, n in sorted(counted.items())}
 
 
-def _walk(value: Any, change: Callable[[str], str], key: str = "") -> Any:
-    """JSON with its texts changed; names of fields, roles, ids and tools stay."""
+def _walk(value: Any, change: Callable[[str], str], key: str = "", is_data: bool = False) -> Any:
+    """Messages or tools with their texts changed; roles, types, ids and the names of tools and fields stay."""
     if isinstance(value, dict):
-        return {k: _walk(v, change, k) for k, v in value.items()}
+        # What a schema calls the properties are names of the user's, whatever they are called.
+        return {k: _walk(v, change, "" if key == "properties" and not is_data else k, is_data or (k in DATA and key != "properties")) for k, v in value.items()}
     if isinstance(value, list):
-        return [_walk(v, change, key) for v in value]
-    if not isinstance(value, str) or key in ("role", "type", "id", "tool_call_id", "name"):
+        return [_walk(v, change, key, is_data) for v in value]
+    if not isinstance(value, str) or (key in KEPT and not is_data):
         return value
     if key == "arguments":
         # JSON in a text: what stands in it is changed, not its form.
         try:
-            return json.dumps(_walk(json.loads(value), change, "argument"), ensure_ascii=False, separators=(",", ":"))
+            return json.dumps(_walk(json.loads(value), change, is_data=True), ensure_ascii=False, separators=(",", ":"))
         except ValueError:
-            return value
+            return change(value)
     return change(value)
 
 

@@ -34,7 +34,7 @@ WORDS = """select example_no, md5(array_to_string(list_concat(asked, answered, r
     select example_no, text_words(turns_text(prompt)) as asked, text_words(turns_text(answer)) as answered, text_words(coalesce(turns_text(rejected), '')) as refused from {}) as text"""
 PROMPT_LIKE = 0.7
 """Jaccard similarity from which two prompts must not be in two splits."""
-TEXTS = ("prompt", "answer", "rejected", "tools", "images")
+MESSAGES, OTHERS = ("prompt", "answer", "rejected"), ("tools", "images")
 TEXT = "turns_text(prompt) || chr(10) || turns_text(answer) || coalesce(chr(10) || turns_text(rejected), '')"
 REFUSAL = (
     r"^\s*(?:i(?:\W?m| am) (?:really |very |so )?sorry,? (?:but )?|sorry,? (?:but )?|unfortunately,? |i apologi[sz]e,? (?:but )?)?"
@@ -66,7 +66,7 @@ def open_work(con: Any, path: Path | None = None) -> None:
     con.execute(f"attach {literal(str(path) if path else ':memory:')} as work")
     con.execute("set search_path = 'memory,work'")
     con.execute("set preserve_insertion_order = false")
-    for name in ("chat", "text", "personal"):
+    for name in ("chat", "personal", "text"):
         con.execute((FOLDER / f"{name}.sql").read_text())
     for name in ("work", "views"):
         con.execute((FOLDER / f"{name}.sql").read_text())
@@ -120,6 +120,11 @@ def _numbers(con: Any, no: np.ndarray, reason: str) -> str:
 
 def rights(con: Any, recipe: Recipe, made: Made) -> None:
     """Calls that were answered, and that consent, licence, residency and the provider's terms allow."""
+    # A blank or a "maybe" must not be read as one or the other.
+    for name, about in (("training_consent", "concat_ws(', ', 'tenant ' || tenant, 'workload ' || workload)"), ("provider_terms", "'provider_name ' || provider_name")):
+        unclear = con.execute(f"select coalesce(nullif({about}, ''), 'everyone'), is_allowed from reference.{name} where lower(trim(coalesce(is_allowed, ''))) not in ('yes', 'no') order by 1").fetchall()
+        if unclear:
+            raise NotConfigured(f"{name}.csv (setting `reference`, else schemas/reference) says neither yes nor no in is_allowed: {'; '.join(f'{whom}: {said!r}' for whom, said in unclear)}")
     sql = _sql("call")
     con.execute(f"create or replace temp table asked_for as {sql}", _bound(sql, _values(recipe)))
     (before,) = con.execute("select count(*) from asked_for").fetchall()[0]
@@ -131,7 +136,7 @@ def rights(con: Any, recipe: Recipe, made: Made) -> None:
         (before,) = con.execute("select count(*) from call").fetchall()[0]
         con.execute(
             """delete from work.call where conversation in (
-                select concat_ws(':', i.source, coalesce(i.session_id, i.trace_id, i.inference_id)) from core.inference as i join datasets.eval as e on e.inference_id = i.inference_id and e.started_at = i.started_at)"""
+                select conversation_of(i.source, i.session_id, i.trace_id, i.inference_id) from core.inference as i join datasets.eval as e on e.inference_id = i.inference_id and e.started_at = i.started_at)"""
         )
         (after,) = con.execute("select count(*) from call").fetchall()[0]
         made.count("held out", "calls", before, {"conversation of datasets.eval": before - after} if before > after else {})
@@ -180,7 +185,12 @@ def chosen(con: Any, recipe: Recipe, made: Made) -> None:
 
 def schema(con: Any, recipe: Recipe, made: Made) -> None:
     """Roles in turn, arguments that parse, nothing empty."""
-    _drop(con, made, "schema", _sql("schema"))
+    _check(con, made, "schema", "select * from living")
+
+
+def _check(con: Any, made: Made, stage: str, unchecked: str) -> None:
+    con.execute(f"create or replace temp view unchecked as {unchecked}")
+    _drop(con, made, stage, _sql("schema"))
 
 
 def refusals(con: Any, recipe: Recipe, made: Made) -> None:
@@ -208,11 +218,14 @@ def lengths(con: Any, recipe: Recipe, made: Made) -> None:
 def personal_data(con: Any, recipe: Recipe, made: Made) -> None:
     """A stand-in for each personal value: the same one all through a conversation. Then texts are taken apart, as they will be seen."""
     if recipe.gates.is_redacted:
-        everything = f"concat_ws(' ', {', '.join(TEXTS)})"
+        everything, objects = (f"concat_ws(' ', {', '.join([*messages, *OTHERS])})" for messages in (MESSAGES, [f"with_objects({m})" for m in MESSAGES]))
         con.execute(
             f"""create or replace temp table personal_hit as
             select conversation, example_no, hit.class as class, hit.value as value
-            from (select conversation, example_no, unnest(personal_found(apart({everything}))) as hit from living where may_be_personal({everything})) as found
+            from (
+                select conversation, example_no, unnest(personal_found(said)) as hit
+                from (select conversation, example_no, apart({objects}) as said from living where may_be_personal({everything})) as suspect
+            ) as found
             where hit.value <> ''"""
         )
         con.execute(
@@ -232,11 +245,14 @@ def personal_data(con: Any, recipe: Recipe, made: Made) -> None:
         # One after the other, the longest first: a number inside an account is gone before it is looked for.
         con.execute(
             f"""insert into work.redaction
-            select example_no, {", ".join(f"redacted({f}, pairs)" for f in TEXTS)}
+            select example_no, {", ".join([*(f"redacted_messages({m}, pairs)" for m in MESSAGES), *(f"redacted_json({o}, pairs)" for o in OTHERS)])}
             from living join (
                 select conversation, list(value || chr(30) || stand_in order by length(value) desc, value) as pairs from personal group by conversation) as p using (conversation)"""
         )
         con.execute("drop table personal_hit; drop table personal")
+        # What a stand-in has broken is not published.
+        if con.execute("select exists (from redaction)").fetchall() == [(True,)]:
+            _check(con, made, "redaction", "select * from clean where example_no in (select example_no from redaction)")
     con.execute(f"insert into work.words {WORDS.format('clean')}")
 
 
@@ -355,13 +371,16 @@ def budget(con: Any, recipe: Recipe, made: Made) -> None:
 
 def splits(con: Any, recipe: Recipe, made: Made) -> None:
     """Groups first (conversation, like prompts, tenant), then time: what lies beyond its group's border is used nowhere."""
-    con.execute("create or replace temp table place as select example_no, conversation, tenant, row_number() over (order by example_no) - 1 as no from living")
+    con.execute("create or replace temp table place as select example_no, conversation, tenant, rejected_inference_id, row_number() over (order by example_no) - 1 as no from living")
+    # Both calls of a pair tie it: the text of either is in it.
+    con.execute("""create or replace temp view tied_call as select no, conversation, tenant from place
+        union all select no, call.conversation, call.tenant from place join call on call.inference_id = place.rejected_inference_id""")
     (before,) = con.execute("select count(*) from place").fetchall()[0]
     con.execute("create or replace temp table prompt_word as select no, word[:prompt_words] as word from words join place using (example_no)")
     together = recipe.split.together
     ties = ["select no, 'prompt ' || hash(word) as tie from prompt_word"] if "near_duplicate" in together else []
-    ties += ["select no, 'conversation ' || conversation from place"] if "conversation" in together else []
-    ties += ["select no, 'tenant ' || tenant from place where tenant is not null"] if "tenant" in together else []
+    ties += ["select no, 'conversation ' || conversation as tie from tied_call"] if "conversation" in together else []
+    ties += ["select no, 'tenant ' || tenant as tie from tied_call where tenant is not null"] if "tenant" in together else []
     tied = con.execute(f"select no, dense_rank() over (order by tie) - 1 as tie_no from ({' union all '.join(ties) or 'select 0 as no, null as tie where false'}) as t").fetchnumpy()
     # Of equal prompts one is compared.
     a, b = near_pairs(con, "select no, word from prompt_word where no in (select min(no) from prompt_word group by hash(word))", PROMPT_LIKE) if "near_duplicate" in together else (np.empty(0, np.int64),) * 2
@@ -387,7 +406,7 @@ def splits(con: Any, recipe: Recipe, made: Made) -> None:
     con.unregister("component_of")
     con.execute("insert into work.parted select example_no, group_key, split from part")
     _drop(con, made, "splits", "select example_no, 'group began in an earlier split' as reason from part where not stays")
-    con.execute("drop table place; drop table prompt_word; drop table part")
+    con.execute("drop view tied_call; drop table place; drop table prompt_word; drop table part")
     made.personal = dict(con.execute("select class, count(distinct value_md5) from personal_count join living using (example_no) group by class order by class").fetchall())
 
 

@@ -55,5 +55,16 @@ def test_answers(said: Any, expected: dict) -> None:
     assert message == {"role": "assistant"} | expected
 
 
+def test_what_is_null_in_arguments_and_schemas_stays() -> None:
+    arguments = {"city": "Paris", "unit": None, "n": {"a": None, "b": [None]}}
+    said = [{"role": "assistant", "content": "", "tool_calls": [CALL | {"id": "t", "function": {"name": "n", "arguments": json.dumps(arguments, separators=(",", ":"))}}]}, USER]
+    assert shaped("json_extract(with_objects(said), '$[*]')", said) == [said[0] | {"tool_calls": [CALL | {"id": "t", "function": {"name": "n", "arguments": arguments}}]}, USER]
+    assert shaped("json_extract(with_texts(with_objects(said)), '$[*]')", said) == said
+    schema = {"type": "object", "properties": {"x": {"type": ["string", "null"], "default": None}}}
+    tools = [{"type": "function", "function": {"name": "n", "parameters": schema}}]
+    assert shaped("json_extract(chat_tools(said), '$[*]')", tools) == tools
+    assert shaped("json_extract(chat_tools(said), '$[*]')", [{"name": "n", "description": "d", "input_schema": schema}]) == [{"type": "function", "function": {"name": "n", "description": "d", "parameters": schema}}]
+
+
 def test_a_system_prompt_kept_apart_comes_first() -> None:
     assert shaped("chat_prompt(said, system)", [USER], '[{"type": "text", "content": "be"}]') == [{"role": "system", "content": "be"}, USER]

@@ -1,24 +1,24 @@
 -- Calls that a recipe speaks of, with all that the gates on calls ask; `refusal` says why one may not be used.
 with consent as (
-    -- The rule that names most binds; of equals, a no.
-    select placed.tenant, placed.workload, arg_min(rule.is_allowed, rule.rank) as is_allowed, arg_min(rule.licence, rule.rank) as licence
+    -- The rule that names most binds, as a whole: what it leaves blank is taken from no other. Of equals, a no, then the one without a licence.
+    select placed.tenant, placed.workload, arg_min({'is_allowed': rule.is_allowed, 'licence': rule.licence}, {'rank': rule.rank, 'licence': coalesce(rule.licence, '')}) as binding
     from (select distinct tenant, workload from core.inference) as placed
     join (
         select *, -2 * (case when tenant is null then 0 else 1 end) - 2 * (case when workload is null then 0 else 1 end)
             - (case when is_allowed then 0 else 1 end) as rank
-        from (select nullif(tenant, '') as tenant, nullif(workload, '') as workload, lower(trim(is_allowed)) = 'yes' as is_allowed, licence from reference.training_consent) as given
+        from (select nullif(tenant, '') as tenant, nullif(workload, '') as workload, lower(trim(is_allowed)) = 'yes' as is_allowed, nullif(trim(licence), '') as licence from reference.training_consent) as given
     ) as rule on (rule.tenant is null or rule.tenant = placed.tenant) and (rule.workload is null or rule.workload = placed.workload)
     group by placed.tenant, placed.workload
 ),
 called as (
     select
         i.inference_id, i.started_at, i.source, i.tenant, i.workload, i.request_model, i.provider_name,
-        concat_ws(':', i.source, coalesce(i.session_id, i.trace_id, i.inference_id)) as conversation,
+        conversation_of(i.source, i.session_id, i.trace_id, i.inference_id) as conversation,
         i.finish_reason, i.status,
         coalesce(i.input_uncached_tokens, 0) + coalesce(i.cache_read_tokens, 0) + coalesce(i.cache_write_5m_tokens, 0) + coalesce(i.cache_write_1h_tokens, 0) as input_tokens,
         i.output_text_tokens,
         o.outcome_share, o.confidence_share, o.outcome_status, coalesce(o.is_matured, false) as is_matured, coalesce(o.is_conflicting, false) as is_conflicting,
-        consent.is_allowed as has_consent, consent.licence, lower(trim(terms.is_allowed)) = 'yes' as has_terms,
+        consent.binding.is_allowed as has_consent, consent.binding.licence as licence, lower(trim(terms.is_allowed)) = 'yes' as has_terms,
         region.jurisdiction
     from core.inference as i
     left join marts.call_outcome as o on o.inference_id = i.inference_id and o.started_at = i.started_at

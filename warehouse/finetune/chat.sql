@@ -2,6 +2,18 @@
 --   {"role": system|user|assistant|tool, "content": text, "tool_calls": [{id, type, function: {name, arguments: JSON text}}], "tool_call_id"}
 -- Hidden reasoning is left out; an image stands as <image> in the text, and `said_images` lists what it refers to.
 
+-- A JSON object of names and JSON texts, those that are null left out. What is null within them stays, which json_merge_patch would take away.
+-- No array_to_string: a macro itself, it names its argument twice, so that objects in objects would be made again and again.
+create or replace macro field(name, json) as {'name': name, 'json': json::varchar};
+create or replace macro object_of(fields) as
+    '{' || coalesce(list_aggr(list_transform(list_filter(fields, lambda f: f.json is not null), lambda f: '"' || f.name || '":' || f.json), 'string_agg', ','), '') || '}';
+-- A JSON list of JSON texts, null where there is none.
+create or replace macro list_of(texts) as '[' || list_aggr(texts, 'string_agg', ',') || ']';
+
+-- What shares sessions, else traces, is one conversation; an id of one kind that equals one of another kind is not.
+create or replace macro conversation_of(source, session_id, trace_id, inference_id) as
+    concat(source, ' ', coalesce('s ' || session_id, 't ' || trace_id, 'c ' || inference_id));
+
 create or replace macro chat_role(role) as
     case lower(role) when 'human' then 'user' when 'ai' then 'assistant' when 'model' then 'assistant' when 'developer' then 'system'
         when 'function' then 'tool' else lower(role) end;
@@ -134,20 +146,34 @@ create or replace macro chat_answer(said) as
 -- Pieces of one answer (a text and a tool call apart) as one message.
 create or replace macro joined_answer(messages) as
     case when len(messages) <= 1 then messages
-        when len(list_filter(messages, lambda m: json_extract_string(m, '$.role') <> 'assistant')) > 0 then messages
+        when len(list_filter(messages, lambda m: json_extract_string(m, '$.role') is distinct from 'assistant')) > 0 then messages
         else [json_merge_patch('{}', json_object('role', 'assistant',
             'content', array_to_string(list_filter(list_transform(messages, lambda m: json_extract_string(m, '$.content')), lambda t: t <> ''), chr(10)),
             'tool_calls', nullif(flatten(list_transform(messages, lambda m: coalesce(json_extract(m, '$.tool_calls[*]'), []::json[]))), []::json[])))::varchar] end;
 
 create or replace macro message_array(messages) as '[' || array_to_string(messages, ',') || ']';
 
+-- Messages in this shape with the arguments of tool calls as objects, not as text, and back again.
+create or replace macro message_of(m, calls) as
+    object_of([field('role', m.role), field('content', m.content), field('tool_calls', list_of(calls)), field('tool_call_id', m.tool_call_id)]);
+create or replace macro call_of(t, arguments) as
+    object_of([field('id', t.id), field('type', t.type), field('function', object_of([field('name', t.function.name), field('arguments', arguments)]))]);
+create or replace macro with_objects(messages) as
+    case when contains(messages, '"tool_calls"') then list_of(list_transform(
+        from_json(messages, '[{"role":"JSON","content":"JSON","tool_calls":[{"id":"JSON","type":"JSON","function":{"name":"JSON","arguments":"VARCHAR"}}],"tool_call_id":"JSON"}]'),
+        lambda m: message_of(m, list_transform(m.tool_calls, lambda t: call_of(t, t.function.arguments))))) else messages end;
+create or replace macro with_texts(messages) as
+    case when contains(messages, '"tool_calls"') then list_of(list_transform(
+        from_json(messages, '[{"role":"JSON","content":"JSON","tool_calls":[{"id":"JSON","type":"JSON","function":{"name":"JSON","arguments":"JSON"}}],"tool_call_id":"JSON"}]'),
+        lambda m: message_of(m, list_transform(m.tool_calls, lambda t: call_of(t, to_json(t.function.arguments::varchar)))))) else messages end;
+
 -- Tools in OpenAI's shape, as a JSON array; null where none were offered.
 create or replace macro chat_tools(defined) as
     case when json_type(try_cast(defined as json)) = 'ARRAY' and defined <> '[]' then
-        to_json(list_transform(json_extract(defined::json, '$[*]'), lambda t: json_object('type', 'function', 'function', json_merge_patch('{}', json_object(
-            'name', coalesce(json_extract_string(t, '$.function.name'), json_extract_string(t, '$.toolSpec.name'), json_extract_string(t, '$.name')),
-            'description', coalesce(json_extract_string(t, '$.function.description'), json_extract_string(t, '$.toolSpec.description'), json_extract_string(t, '$.description')),
-            'parameters', coalesce(json_extract(t, '$.function.parameters'), json_extract(t, '$.toolSpec.inputSchema.json'), json_extract(t, '$.input_schema'), json_extract(t, '$.parameters')))))))::varchar end;
+        list_of(list_transform(json_extract(defined::json, '$[*]'), lambda t: object_of([field('type', '"function"'), field('function', object_of([
+            field('name', to_json(coalesce(json_extract_string(t, '$.function.name'), json_extract_string(t, '$.toolSpec.name'), json_extract_string(t, '$.name')))),
+            field('description', to_json(coalesce(json_extract_string(t, '$.function.description'), json_extract_string(t, '$.toolSpec.description'), json_extract_string(t, '$.description')))),
+            field('parameters', coalesce(json_extract(t, '$.function.parameters'), json_extract(t, '$.toolSpec.inputSchema.json'), json_extract(t, '$.input_schema'), json_extract(t, '$.parameters')))]))]))) end;
 
 -- What images refer to: a URL, or the hash of bytes that were sent inside the message; never the bytes.
 create or replace macro said_images(said) as

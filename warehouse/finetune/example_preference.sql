@@ -34,10 +34,9 @@ pair as (
     union all select 1, chosen_id, rejected_id, 'regenerate' from regenerated
     union all select 2, chosen_id, rejected_id, 'outcome' from judged
 ),
-ranked as (
+told_pair as (
     select pair.rank, pair.chosen_id, pair.rejected_id, pair.label_source, chosen.prompt_key, case when pair.label_source in ('correction', 'edit') then corrected.correction else chosen.answer end as better, rejected.answer as worse,
-        rejected.outcome_share as worse_share, case when pair.label_source not in ('correction', 'edit') then chosen.outcome_share end as better_share,
-        row_number() over (partition by chosen.prompt_key order by rank, chosen_id, rejected_id) as nth
+        rejected.outcome_share as worse_share, case when pair.label_source not in ('correction', 'edit') then chosen.outcome_share end as better_share
     from pair
     join told_call as chosen on chosen.inference_id = chosen_id
     join told_call as rejected on rejected.inference_id = rejected_id
@@ -45,6 +44,10 @@ ranked as (
     -- Signals that say the opposite make no pair.
     where not (pair.label_source = 'regenerate' and coalesce(chosen.outcome_share, 0.5) + $margin < coalesce(rejected.outcome_share, 0.5))
       and not (pair.label_source = 'correction' and coalesce(rejected.outcome_share, 0) >= $good_share)
+),
+-- Answers that are equal make no pair, and must not take the place of one.
+ranked as (
+    select *, row_number() over (partition by prompt_key order by rank, chosen_id, rejected_id) as nth from told_pair where better <> worse
 )
 select r.chosen_id || '|' || r.rejected_id as example_id, r.chosen_id as inference_id, r.rejected_id as rejected_inference_id, c.conversation, c.started_at, c.tenant, c.workload,
     case when r.label_source not in ('correction', 'edit') then c.request_model end as request_model, c.provider_name,
@@ -53,4 +56,4 @@ select r.chosen_id || '|' || r.rejected_id as example_id, r.chosen_id as inferen
     c.input_tokens, case when r.label_source not in ('correction', 'edit') then c.output_text_tokens end as output_text_tokens,
     case when r.label_source not in ('correction', 'edit') then c.finish_reason end as finish_reason, c.prompt, c.tools, c.images, r.better as answer, r.worse as rejected
 from ranked as r join told_call as c on c.inference_id = r.chosen_id
-where r.nth = 1 and r.better <> r.worse
+where r.nth = 1

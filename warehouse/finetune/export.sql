@@ -1,14 +1,7 @@
--- The shapes that trainers read, as one line of JSON. `prompt` and `answer` are JSON arrays of OpenAI chat messages.
+-- The shapes that trainers read, as one line of JSON, over the macros of chat.sql. `prompt` and `answer` are JSON arrays of OpenAI chat messages.
 
 -- Two JSON arrays as one.
 create or replace macro one_list(a, b) as case when a = '[]' then b else left(a, length(a) - 1) || ',' || substr(b, 2) end;
-
--- Messages with the arguments of tool calls as objects, not as text.
-create or replace macro with_objects(messages) as
-    case when contains(messages, '"tool_calls"') then to_json(list_transform(json_extract(messages::json, '$[*]'), lambda m:
-        case when json_exists(m, '$.tool_calls') then json_merge_patch(m, json_object('tool_calls', list_transform(json_extract(m, '$.tool_calls[*]'), lambda t:
-            json_merge_patch(t, json_object('function', json_object('arguments', json_extract_string(t, '$.function.arguments')::json))))))
-        else m end))::varchar else messages end;
 
 -- Messages with a field that says whether an assistant's turn is trained on: 1 or 0 as `weight`, or true or false as `train`.
 create or replace macro marked(messages, field, mark) as
@@ -27,8 +20,3 @@ create or replace macro sharegpt(messages) as
     to_json(list_transform(list_filter(json_extract(messages::json, '$[*]'), lambda m: json_extract_string(m, '$.role') <> 'system'), lambda m: sharegpt_turn(m)))::varchar;
 create or replace macro system_text(messages) as
     case when json_extract_string(messages::json, '$[0].role') = 'system' then json_extract_string(messages::json, '$[0].content') else '' end;
-
--- A JSON object of names and JSON texts, those that are null left out.
-create or replace macro line(fields) as
-    '{' || array_to_string(list_transform(list_filter(fields, lambda f: f.json is not null), lambda f: '"' || f.name || '":' || f.json), ',') || '}';
-create or replace macro field(name, json) as {'name': name, 'json': json};

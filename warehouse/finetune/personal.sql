@@ -1,6 +1,7 @@
 -- Personal data and secrets in JSON text: pattern and checksum. Escapes of JSON are set apart by a unit separator first, so that
--- \nbob@example.com is not read as nbob@example.com; it is taken out again at the end.
-create or replace macro apart(said) as regexp_replace(said, '\\([nrtbf])', '\\\1' || chr(31), 'g');
+-- \nbob@example.com is not read as nbob@example.com; it is taken out again at the end. The arguments of tool calls are read as
+-- objects (with_objects of chat.sql), so that a quote that is not escaped always ends a string, and nothing found reaches beyond one.
+create or replace macro apart(said) as regexp_replace(said, '\\([nrtbf]|u[0-9A-Fa-f]{4})', '\\\1' || chr(31), 'g');
 
 create or replace macro digits(value) as regexp_replace(value, '[^0-9]', '', 'g');
 
@@ -23,7 +24,7 @@ create or replace macro may_be_personal(said) as
 create or replace macro personal_found(said) as
     list_concat(
         list_transform(regexp_extract_all(said,
-            '-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)-----END [A-Z ]*PRIVATE KEY-----|\b(?:sk-[A-Za-z0-9_-]{16,}|[rsp]k_(?:live|test)_[0-9A-Za-z]{16,}|(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,}|AIza[0-9A-Za-z_-]{30,}|xox[abeprs]-[0-9A-Za-z-]{10,}|hf_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{30,}|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{5,}|nvapi-[A-Za-z0-9_-]{20,}|r8_[A-Za-z0-9]{30,}|pplx-[A-Za-z0-9]{30,}|tvly-[A-Za-z0-9-]{20,}|dapi[0-9a-f]{32}|pypi-[A-Za-z0-9_-]{30,}|shpat_[0-9a-f]{32}|dop_v1_[0-9a-f]{40,}|ya29\.[A-Za-z0-9_-]{20,})|[Bb]earer [A-Za-z0-9._~+/-]{20,}=*'),
+            '-----BEGIN [A-Z ]*PRIVATE KEY-----(?:[^"\\]|\\.)*?-----END [A-Z ]*PRIVATE KEY-----|\b(?:sk-[A-Za-z0-9_-]{16,}|[rsp]k_(?:live|test)_[0-9A-Za-z]{16,}|(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,}|AIza[0-9A-Za-z_-]{30,}|xox[abeprs]-[0-9A-Za-z-]{10,}|hf_[A-Za-z0-9]{30,}|gsk_[A-Za-z0-9]{20,}|xai-[A-Za-z0-9]{20,}|npm_[A-Za-z0-9]{30,}|SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{5,}|nvapi-[A-Za-z0-9_-]{20,}|r8_[A-Za-z0-9]{30,}|pplx-[A-Za-z0-9]{30,}|tvly-[A-Za-z0-9-]{20,}|dapi[0-9a-f]{32}|pypi-[A-Za-z0-9_-]{30,}|shpat_[0-9a-f]{32}|dop_v1_[0-9a-f]{40,}|ya29\.[A-Za-z0-9_-]{20,})|[Bb]earer [A-Za-z0-9._~+/-]{20,}=*'),
             lambda v: {'class': 'KEY', 'value': v}),
         -- What is called a key or a password, and the password in a URL: the value only.
         list_transform(list_filter(regexp_extract_all(said,
@@ -45,3 +46,11 @@ create or replace macro personal_found(said) as
 -- A text with each value replaced; `pairs` are value and stand-in, parted by a record separator, the longest value first.
 create or replace macro redacted(said, pairs) as
     replace(list_reduce(list_prepend(apart(said), pairs), lambda t, p: replace(t, split_part(p, chr(30), 1), split_part(p, chr(30), 2))), chr(31), '');
+
+-- A stand-in for a number of JSON is a string: outside of strings, which are passed over, it gets quotes.
+create or replace macro quoted_numbers(said) as
+    replace(replace(regexp_replace(said, '("(?:[^"\\]|\\.)*")|([0-9.eE+-]*(?:\[[A-Z]+_[0-9]+\][0-9.eE+-]*)+)', '\1' || chr(29) || '\2' || chr(29), 'g'), chr(29) || chr(29), ''), chr(29), '"');
+
+-- The same for JSON. What is no JSON then stays as it is, so that the gate sees it.
+create or replace macro redacted_json(said, pairs) as
+    list_transform([redacted(said, pairs)], lambda t: case when json_valid(t) then t else quoted_numbers(t) end)[1];

@@ -25,3 +25,7 @@ create or replace macro difficulty_of(prompt, tools, tokens) as
     case when len(regexp_extract_all(prompt, '"role":"user"')) >= 4 or coalesce(nullif(tokens, 0), strlen(prompt) // 4) >= 4000
             or (tools is not null and contains(prompt, '"tool_calls"')) then 'hard'
         when len(regexp_extract_all(prompt, '"role":"user"')) = 1 and tools is null and coalesce(nullif(tokens, 0), strlen(prompt) // 4) < 300 then 'easy' else 'medium' end;
+
+-- Messages with stand-ins, in the arguments of tool calls too.
+create or replace macro redacted_messages(messages, pairs) as
+    list_transform([redacted_json(with_objects(messages), pairs)], lambda t: case when json_valid(t) then with_texts(t) else t end)[1];

@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.errors import NotConfigured
 from pipelines.export.finetune import export_dataset
+from pipelines.export.presidio import _walk
 from pipelines.finetune.versions import build_dataset
 from tests.support.finetune import recipe, said, stored
 
@@ -28,6 +29,22 @@ def test_a_model_or_a_package_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(NotConfigured, match=r"presidio is not installed|no spaCy model 'xx_none_sm'"):
         export_dataset(settings, version, "trl", str(tmp_path / "out"), presidio="xx_none_sm")
     assert not (tmp_path / "out").exists()
+
+
+def test_names_and_ids_are_form_in_messages_and_text_in_what_is_said() -> None:
+    def call(arguments: dict) -> list[dict]:
+        return [{"role": "assistant", "content": "text", "tool_calls": [{"id": "t", "type": "function", "function": {"name": "book", "arguments": json.dumps(arguments, separators=(",", ":"))}}]},
+                {"role": "tool", "tool_call_id": "t", "content": "text"}]  # fmt: skip
+
+    walked = _walk(call({"name": "John", "id": "7", "guests": [{"type": "vip", "role": "aunt"}], "n": None}), lambda _: "<X>")
+    assert walked == [m | {"content": "<X>"} for m in call({"name": "<X>", "id": "<X>", "guests": [{"type": "<X>", "role": "<X>"}], "n": None})]
+    assert _walk([{"tool_calls": [{"function": {"arguments": "John {"}}]}], lambda _: "<X>") == [{"tool_calls": [{"function": {"arguments": "<X>"}}]}]
+
+    def tool(said: str) -> dict:
+        schema = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string", "format": "date", "default": said}, "content": {"type": ["string", "null"], "description": said}, "of": {"default": {"name": said}}}}
+        return {"type": "function", "function": {"name": "book", "description": said, "parameters": schema}}
+
+    assert _walk([tool("John")], lambda _: "<X>") == [tool("<X>")]
 
 
 def test_names_get_the_same_stand_in_all_through_a_conversation(tmp_path: Path) -> None:

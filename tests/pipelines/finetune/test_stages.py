@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.errors import NotConfigured
+from pipelines.finetune import stages
 from tests.support.finetune import dropped, recipe, said, staged
 from tests.support.marts import seen
 
@@ -87,6 +88,67 @@ def test_personal_data_is_replaced_the_same_all_through_a_conversation() -> None
         assert not [v for v in values if v in json.dumps(made.funnel)]
 
 
+def tool_answer(arguments: object) -> list[dict]:
+    return [{"role": "assistant", "content": "", "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": json.dumps(arguments)}}]}]
+
+
+def test_a_number_that_is_personal_becomes_a_string_and_all_stays_json() -> None:
+    card = 4111111111111111
+    tools = json.dumps([{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {"id": {"type": "integer", "default": card, "maximum": 9}}}}}])
+    arguments = {"id": card, "all": [1, card, [card]], "note": None, "said": f"n {card}", "inner": json.dumps({"a": f'"{card}"'}), "rate": 1.5}
+    with staged(recipe(**SPREAD), [said("x", "look it up", tool_answer(arguments), tools=tools)]) as (con, made):
+        [(answer, offered)] = con.execute("select answer, tools from dataset_row").fetchall()
+        assert json.loads(json.loads(answer)[0]["tool_calls"][0]["function"]["arguments"]) == {
+            "id": "[CARD_1]", "all": [1, "[CARD_1]", ["[CARD_1]"]], "note": None, "said": "n [CARD_1]", "inner": '{"a": "\\"[CARD_1]\\""}', "rate": 1.5}  # fmt: skip
+        assert json.loads(offered)[0]["function"]["parameters"]["properties"]["id"] == {"type": "integer", "default": "[CARD_1]", "maximum": 9}
+        assert made.personal == {"card": 1}
+
+
+def test_nothing_personal_reaches_from_one_text_into_another() -> None:
+    begin, end = "-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----"
+    asked = [{"role": "user", "content": f'It "begins" with\n{begin}?'}, {"role": "assistant", "content": f"It ends with {end}."}, {"role": "user", "content": f'Is\n{begin}\nMII"abc\n{end} one?'}]
+    with staged(recipe(**SPREAD), [said("x", asked, tool_answer({"a": begin, "b": end, "c": "\x0bbob@example.com"}))]) as (con, made):
+        [(prompt, answer)] = con.execute("select prompt, answer from dataset_row").fetchall()
+        assert json.loads(prompt) == [*asked[:2], {"role": "user", "content": "Is\n[KEY_1] one?"}]
+        assert json.loads(json.loads(answer)[0]["tool_calls"][0]["function"]["arguments"]) == {"a": begin, "b": end, "c": "\x0b[EMAIL_1]"}
+        assert made.personal == {"key": 1, "email": 1}
+
+
+def test_what_redaction_breaks_is_dropped_with_the_reason() -> None:
+    # Passwords that are words of the format, and arguments that are nothing but a number.
+    calls = [said("role", "open ftp://admin:user@example.org"), said("field", "open ftp://admin:content@example.org"), said("bare", "b?", tool_answer(4111111111111111)),
+             said("whole", "c?")]  # fmt: skip
+    with staged(recipe(**SPREAD), calls) as (con, made):
+        assert seen(con, "select example_id, case when example_id = 'bare' then json_extract_string(answer, '$[0].tool_calls[0].function.arguments') end from dataset_row order by 1") == ['bare "[CARD_1]"', "whole -"]
+        assert [(s["stage"], json.loads(s["reasons"])) for s in made.funnel if s["dropped_count"]] == [("redaction", {"no readable messages": 1, "unknown role": 1})]
+        dropped(made)
+    with staged(recipe(**SPREAD), calls[3:]) as (con, _):
+        con.execute("""insert into work.redaction (example_no, prompt, answer) select example_no, '[{"role":"user","content":[CARD_1]}]', answer from example""")
+        stages._check(con, made := stages.Made(), "redaction", "select * from clean")
+        assert dropped(made) == {"no readable messages": 1}
+
+
+def test_a_step_that_is_not_seen_is_taught_to_nobody() -> None:
+    search, user = {"type": "web_search_call", "id": "w", "status": "completed", "action": {"query": "z"}}, {"role": "user", "content": "q?"}
+    answer = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "so"}]}
+    calls = [said("asked", [user, search, answer, user]), said("answered", "b?", [answer, search, answer]), said("none", [{"content": "c?"}]), said("reasons", "d?", [{"type": "reasoning", "summary": []}, answer])]
+    with staged(recipe(**SPREAD), calls) as (con, made):
+        assert ids(con) == ["reasons"] and dropped(made) == {"unknown role": 3}
+
+
+def test_a_rule_of_consent_binds_whole_and_says_yes_or_no() -> None:
+    calls = [said(t, f"{t}?", tenant=t, **more) for t, more in (("acme", {}), ("beta", {}), ("gamma", {"workload": "w"}))]
+    consent = "tenant,workload,is_allowed,licence\n,,yes,cc-by\nacme,,yes,\nbeta,,NO ,\ngamma,,yes,own\n,w,no,cc-by"
+    with staged(recipe(**SPREAD), calls, training_consent=consent.replace(",w,no", ",w,yes")) as (con, _):
+        # gamma: of rules that name as much, the licence that comes first.
+        assert seen(con, "select inference_id, licence from call order by 1") == ["acme -", "gamma cc-by"]
+    with staged(recipe(rights={"consent": "required", "licences": ["cc-by"]}, **SPREAD), calls, training_consent=consent) as (con, made):
+        assert ids(con) == [] and dropped(made) == {"consent refused": 2, "licence not allowed": 1}
+    for bad in ("beta,,,", "beta,,maybe,"):
+        with pytest.raises(NotConfigured, match=r"training_consent\.csv .*tenant beta"), staged(recipe(), calls, training_consent=consent.replace("beta,,NO ,", bad)):
+            pass
+
+
 def test_rights_bind_by_tenant_provider_and_place() -> None:
     calls = [said(f"{tenant}{n}", f"{tenant} {n}", tenant=tenant, provider_name=provider, served_region=region)
              for n, (tenant, provider, region) in enumerate([("yes", "lab", "eu-west-1"), ("no", "lab", "eu-west-1"), ("new", "lab", "eu-west-1"), ("yes", "openai", "eu-west-1"), ("yes", "lab", "us-east-1"), ("yes", "lab", None)])]  # fmt: skip
@@ -109,6 +171,30 @@ def test_pairs_come_from_corrections_regenerated_answers_and_outcomes() -> None:
         rows = seen(con, "select label_source, json_extract_string(answer, '$[0].content'), json_extract_string(rejected, '$[0].content') from dataset_row order by all")
         # k: the last answer is the worse one by its outcome, so that the regenerated pair is none, but the outcomes are one.
         assert rows == ["correction Paris Lyon", "outcome 4 5", "outcome no yes", "regenerate second first"]
+
+
+def test_an_answer_that_came_back_leaves_the_pair_that_outcomes_make() -> None:
+    calls = [said(id, "same?", answer, good, session_id="s") for id, answer, good in (("a", "first", 0.2), ("b", "second", 0.9), ("c", "first", 0.2))]
+    with staged(recipe("preference", **SPREAD), calls) as (con, _):
+        assert seen(con, "select label_source, example_id from dataset_row") == ["outcome b|a"]
+
+
+def test_the_worse_call_ties_a_group_as_the_better_one_does() -> None:
+    def pairs(**of: str) -> list[dict]:
+        return [call for n in range(12) for call in (
+            said(f"g{n:02}", f"question {n} of {n * 7919}?", f"good {n}", good=0.9, **dict.fromkeys(of, f"own{n}")), said(f"w{n:02}", f"question {n} of {n * 7919}?", f"bad {n}", good=0.1, **of))]  # fmt: skip
+
+    together = {"conversation": {"session_id": "shared"}, "tenant": {"tenant": "shared"}}
+    for name, of in together.items():
+        for tie, groups in ((name, "1"), ("near_duplicate", "12")):
+            with staged(recipe("preference", split={"by": "group", "together": [tie]}), pairs(**of)) as (con, _):
+                assert seen(con, "select count(*), count(distinct group_key) from dataset_row") == [f"12 {groups}"]
+
+
+def test_a_session_named_as_a_trace_is_another_conversation() -> None:
+    calls = [said("s", "write to amy@b.org", session_id="x"), said("t", "write to bob@b.org please", trace_id="x"), said("x", "or to eve@b.org?")]
+    with staged(recipe(**SPREAD), calls) as (con, _):
+        assert seen(con, "select count(distinct conversation), count(*) from dataset_row where prompt like '%[EMAIL_1]%'") == ["3 3"]
 
 
 def test_kto_takes_both_sides_and_eval_is_never_trained_on() -> None:

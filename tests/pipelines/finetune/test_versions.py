@@ -144,6 +144,33 @@ def test_exports_have_the_shape_each_trainer_reads(tmp_path: Path, home) -> None
         export_dataset(settings, kto, "nemo", str(tmp_path / "no"))
 
 
+def test_what_is_null_in_arguments_is_null_in_every_format(tmp_path: Path) -> None:
+    arguments = {"city": "Paris", "unit": None, "n": {"a": None, "id": 4111111111111111}}
+    answer = json.loads(json.dumps(TOOL_CALL).replace(json.dumps('{"a": 1}'), json.dumps(json.dumps(arguments))))
+    settings = stored(tmp_path / "home", [said("a", "go", answer, tools=TOOLS)])
+    version = build_dataset(settings, recipe(**SPLIT)).dataset_version
+    arguments["n"]["id"] = "[CARD_1]"
+    for format, turns in (("trl", "completion"), ("nemo", "messages"), ("axolotl", "messages"), ("openai", "messages")):
+        [row] = exported(settings, version, format, tmp_path / format)
+        said_so = row[turns][-1]["tool_calls"][0]["function"]["arguments"]
+        assert (json.loads(said_so) if format == "openai" else said_so) == arguments
+    [row] = exported(settings, version, "llamafactory", tmp_path / "llamafactory")
+    assert json.loads(row["conversations"][-1]["value"])["arguments"] == arguments
+    export_dataset(settings, version, "trl_parquet", str(tmp_path / "trl_parquet"))
+
+
+def test_a_version_that_holds_what_is_no_json_is_not_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def as_it_was(con, *_) -> None:
+        con.execute("insert into work.redaction select example_no, prompt, replace(answer, ':1}', ':[CARD_1]}'), rejected, tools, images from example")
+
+    monkeypatch.setitem(stages.STEPS, "redact", (*stages.STEPS["redact"], as_it_was))
+    settings = stored(tmp_path / "home", [said("a", "go", TOOL_CALL)])
+    version = build_dataset(settings, recipe(**SPLIT)).dataset_version
+    with pytest.raises(NotConfigured, match="holds 1 examples whose messages or tool arguments are no JSON"):
+        export_dataset(settings, version, "trl", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("format", ["trl_parquet", "llamafactory"])
 def test_the_same_version_gives_the_same_bytes(tmp_path: Path, home, format: str) -> None:
     settings = home
