@@ -22,6 +22,15 @@ create or replace macro as_utc(text) as
         when isfinite(try_cast(text as timestamp)) then try_cast(text as timestamp)
     end;
 
+-- A trace or span id of OTLP: hex, or the base64 of exporters that print protobuf bytes → lower-case hex; all zeros is no id.
+create or replace macro otlp_id(text) as
+    case
+        when regexp_full_match(text, '0*') then null
+        when regexp_full_match(text, '([0-9a-fA-F]{16}){1,2}') then lower(text)
+        when regexp_full_match(text, '[A-Za-z0-9+/]{11}=|[A-Za-z0-9+/]{22}==') then lower(hex(from_base64(text)))
+        else text
+    end;
+
 -- Null when `read` holds or nothing was there to read, else what could not be read.
 create or replace macro unreadable(field, text, read) as
     case when text is not null and text <> '' and text <> 'null' and read is null then field || ' cannot be read' end;

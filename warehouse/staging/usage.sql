@@ -2,11 +2,14 @@
 -- twice, and the small words around it. Loaded after macros.sql. The macros named usage_… are steps of with_usage.
 -- Proof over real bodies: tests/benchmarks/token_answer_key.py.
 
--- JSON → the object or array in it, also when it was logged as text ("{\"model\": …}"); anything else → null.
+-- JSON → the object or array in it, also when it was logged as text ("{\"model\": …}"); the text of a stream (lines of "data: {…}") → the
+-- array of its events; anything else → null.
 create or replace macro unwrapped(body) as
     case
         when starts_with(body::varchar, '{') or starts_with(body::varchar, '[') then body
         when regexp_matches(json_extract_string(body, '$'), '^\s*[\[{]') then try_cast(json_extract_string(body, '$') as json)
+        when regexp_matches(json_extract_string(body, '$'), '(?s)^\s*(data:|(event|id|retry)?:.*\ndata:)') then cast('[' || coalesce(array_to_string(
+            list_filter(regexp_extract_all(json_extract_string(body, '$'), '(?m)^data: ?(\{.*)$', 1), lambda e: json_valid(e)), ','), '') || ']' as json)
     end;
 
 -- An id as the source gave it; an object or a list where an id belongs is none.
@@ -53,6 +56,99 @@ create or replace macro response_keys(body) as from_json(body, '{
     "usage": "JSON", "usageMetadata": "JSON", "usage_metadata": "JSON", "response": {"usage": "JSON"}, "meta": "JSON",
     "amazon-bedrock-invocationMetrics": "JSON",
     "conversation": {"id": "VARCHAR"}, "prompt": {"id": "VARCHAR", "version": "VARCHAR"}}');
+
+-- An object without its nulls, which json_merge_patch takes for "remove".
+create or replace macro without_nulls(object) as json_merge_patch('{}', to_json(object));
+
+create or replace macro joined_text(texts) as nullif(array_to_string(list_filter(texts, lambda text: text is not null), ''), '');
+
+-- The events of a streamed answer, of any provider; what is no list of events gives null.
+create or replace macro stream_events(answer) as from_json(case when starts_with(answer::varchar, '[') then answer end, '[{
+    "type": "VARCHAR", "id": "VARCHAR", "object": "VARCHAR", "created": "JSON", "model": "VARCHAR", "provider": "VARCHAR",
+    "service_tier": "VARCHAR", "error": "JSON", "code": "VARCHAR", "prompt_filter_results": "JSON", "x_groq": "JSON",
+    "choices": [{"index": "VARCHAR", "finish_reason": "VARCHAR", "text": "VARCHAR", "delta": {"content": "VARCHAR", "refusal": "VARCHAR",
+        "reasoning_content": "VARCHAR", "function_call": {"name": "VARCHAR", "arguments": "VARCHAR"},
+        "tool_calls": [{"index": "VARCHAR", "id": "VARCHAR", "function": {"name": "VARCHAR", "arguments": "VARCHAR"}}]}}],
+    "response": "JSON", "message": "JSON", "index": "VARCHAR", "content_block": "JSON",
+    "delta": {"stop_reason": "VARCHAR", "text": "VARCHAR", "thinking": "VARCHAR", "signature": "VARCHAR", "partial_json": "VARCHAR"},
+    "candidates": [{"finishReason": "VARCHAR", "content": {"parts": ["JSON"]}}], "usage": "JSON", "usageMetadata": "JSON",
+    "amazon-bedrock-invocationMetrics": "JSON"}]');
+
+-- Pieces of tool calls → the calls. The first piece of each has its name and id, the others, of the same index, more of its arguments.
+create or replace macro joined_tool_calls(pieces) as list_transform(
+    list_sort(list_distinct(list_transform(list_filter(pieces, lambda piece: given(piece.name) is not null),
+        lambda piece: {'choice': piece.choice, 'index': piece.index, 'id': piece.id, 'name': piece.name}))),
+    lambda call: {'choice': call.choice, 'id': call.id, 'function': {'name': call.name, 'arguments': array_to_string(
+        list_transform(list_filter(pieces, lambda piece: piece.choice = call.choice and piece.index = call.index
+            and coalesce(piece.id = call.id, true) and piece.arguments is not null), lambda piece: piece.arguments), '')}});
+
+-- The choices of all OpenAI chunks → whole choices.
+create or replace macro joined_choices(choices, tool_calls) as nullif(list_transform(
+    list_sort(list_distinct(list_transform(choices, lambda piece: piece.no))),
+    lambda no: without_nulls({
+        'index': no,
+        'finish_reason': list_filter(choices, lambda piece: piece.no = no and given(piece.finish_reason) is not null)[-1].finish_reason,
+        'text': joined_text(list_transform(choices, lambda piece: case when piece.no = no then piece.text end)),
+        'message': {
+            'role': 'assistant',
+            'content': joined_text(list_transform(choices, lambda piece: case when piece.no = no then piece.delta.content end)),
+            'refusal': joined_text(list_transform(choices, lambda piece: case when piece.no = no then piece.delta.refusal end)),
+            'reasoning_content': joined_text(list_transform(choices, lambda piece: case when piece.no = no then piece.delta.reasoning_content end)),
+            'tool_calls': nullif(list_transform(list_filter(tool_calls, lambda call: call.choice = no),
+                lambda call: {'id': call.id, 'type': 'function', 'function': call.function}), [])}})), []);
+
+-- Anthropic's content_block_start events, each with what content_block_delta events of the same index add → whole blocks.
+create or replace macro joined_blocks(events) as nullif(list_transform(
+    list_filter(events, lambda event: starts_with(event.content_block::varchar, '{')),
+    lambda block: json_merge_patch(block.content_block, without_nulls({
+        'text': joined_text(list_transform(events, lambda event: case when event.index = block.index then event.delta.text end)),
+        'thinking': joined_text(list_transform(events, lambda event: case when event.index = block.index then event.delta.thinking end)),
+        'signature': joined_text(list_transform(events, lambda event: case when event.index = block.index then event.delta.signature end)),
+        'input': try_cast(joined_text(list_transform(events, lambda event: case when event.index = block.index then event.delta.partial_json end))
+            as json)}))), []);
+
+-- Every row of a table or CTE that has a JSON column `answer`, and beside it `response`: the answer as it would have come in one piece. The
+-- list of the events of a stream, of any provider, becomes the body that they add up to: id and model are those of the first event that has
+-- one, finish reason and usage of the last. Of events not known here it is the last. Nested projections, as a lambda in a lambda is slow to plan.
+create or replace macro with_whole_answer(calls) as table
+    select * exclude (events, choices, tool_calls, candidates), case when events is null then answer else json_merge_patch(
+        coalesce(
+            -- The Responses API repeats the whole response; Anthropic starts with the message, its usage so far included.
+            list_filter(events, lambda event: starts_with(event.response::varchar, '{'))[-1].response,
+            list_filter(events, lambda event: event.type = 'message_start' and starts_with(event.message::varchar, '{'))[1].message,
+            list_filter(json_extract(answer, '$[*]'), lambda event: starts_with(event::varchar, '{'))[-1],
+            '{}'::json),
+        without_nulls({
+            'id': list_filter(events, lambda event: given(event.id) is not null)[1].id,
+            'model': list_filter(events, lambda event: given(event.model) is not null)[1].model,
+            'object': replace(list_filter(events, lambda event: event.object is not null)[1].object, '.chunk', ''),
+            'created': list_filter(events, lambda event: as_count(event.created::varchar) > 0)[1].created,
+            'provider': list_filter(events, lambda event: event.provider is not null)[1].provider,
+            'service_tier': list_filter(events, lambda event: event.service_tier is not null)[-1].service_tier,
+            'prompt_filter_results': list_filter(events, lambda event: event.prompt_filter_results is not null)[1].prompt_filter_results,
+            'x_groq': list_filter(events, lambda event: event.x_groq is not null)[-1].x_groq,
+            'error': coalesce(list_filter(events, lambda event: event.error is not null)[-1].error,
+                json_object('code', list_filter(events, lambda event: event.type = 'error')[-1].code)),
+            'choices': joined_choices(choices, tool_calls),
+            'content': joined_blocks(events),
+            'stop_reason': list_filter(events, lambda event: event.delta.stop_reason is not null)[-1].delta.stop_reason,
+            'candidates': case when len(candidates) > 0 then [{
+                'finishReason': list_filter(candidates, lambda part: part."finishReason" is not null)[-1]."finishReason",
+                'content': {'role': 'model', 'parts': flatten(list_transform(candidates, lambda part: part.content.parts))}}] end,
+            'usage': list_filter(events, lambda event: given(event.usage::varchar) is not null)[-1].usage,
+            'usageMetadata': list_filter(events, lambda event: event."usageMetadata" is not null)[-1]."usageMetadata",
+            'amazon-bedrock-invocationMetrics': list_filter(events, lambda event: event."amazon-bedrock-invocationMetrics" is not null)[-1]
+                ."amazon-bedrock-invocationMetrics"})) end as response
+    from (select *, joined_tool_calls(flatten(list_transform(choices, lambda choice: list_transform(
+        -- OpenAI's older form of a tool call has no list.
+        coalesce(choice.delta.tool_calls, [{'index': null::varchar, 'id': null::varchar, 'function': choice.delta.function_call}]), lambda call: {
+        'choice': choice.no, 'index': coalesce(as_count(call.index), 0), 'id': given(call.id),
+        'name': call.function.name, 'arguments': call.function.arguments})))) as tool_calls
+    from (select *,
+        flatten(list_transform(events, lambda event: list_transform(event.choices, lambda choice: {'no': coalesce(as_count(choice.index), 0),
+            'finish_reason': choice.finish_reason, 'text': choice.text, 'delta': choice.delta}))) as choices,
+        flatten(list_transform(events, lambda event: event.candidates)) as candidates
+    from (select *, stream_events(answer) as events from query_table(calls))));
 
 -- The usage of a body: under one of the known keys, or at its root (Ollama; Llama and Titan on Bedrock).
 create or replace macro usage_in(response, body) as
@@ -215,6 +311,17 @@ create or replace macro usage_texts(said) as {
     has_advisor: len(list_filter(said.iterations, lambda part: part.type = 'advisor_message')) > 0,
     has_engine_cache: as_count(said.num_cached_tokens) > 0};
 
+-- Step 2 where the source has a column or an attribute for each count, the parts inside the whole as OpenAI counts.
+create or replace macro usage_given(input, output, total, cache_read, cache_write, reasoning, cache_write_1h := null, input_audio := null,
+    input_image := null, output_audio := null, output_image := null, web_search := null) as {
+    input: input, tool_input: null::varchar, output: output, total: total,
+    cache_read: cache_read, cache_write: cache_write, cache_write_5m: null::varchar, cache_write_1h: cache_write_1h::varchar,
+    input_audio: input_audio::varchar, input_image: input_image::varchar, input_video: null::varchar,
+    cached_audio: null::varchar, cached_image: null::varchar,
+    reasoning: reasoning, citation: null::varchar, output_audio: output_audio::varchar, output_image: output_image::varchar,
+    web_search: web_search::varchar, cost: null::varchar, upstream_cost: null::varchar, provider: null::varchar, service_tier: null::varchar,
+    region: null::varchar, cache_is_apart: false, is_gemini: false, is_perplexity: false, has_advisor: false, has_engine_cache: false};
+
 -- Step 3. Texts → counts.
 create or replace macro usage_counts(said) as {
     said: said,
@@ -320,3 +427,10 @@ create or replace macro with_usage(calls) as table
     from (select * replace (usage_counts(read_usage) as read_usage)
     from (select * replace (usage_texts(read_usage) as read_usage)
     from (select *, usage_keys(usage) as read_usage from query_table(calls))))));
+
+-- The same where column `usage` is made by usage_given: without the JSON, which costs the most.
+create or replace macro with_given_usage(calls) as table
+    select * exclude (read_usage), usage_classes(read_usage, read_usage.n) as used
+    from (select * replace (usage_totals(read_usage) as read_usage)
+    from (select * replace (usage_traits(read_usage) as read_usage)
+    from (select * exclude (usage), usage_counts(usage) as read_usage from query_table(calls))));

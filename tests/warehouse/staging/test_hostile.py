@@ -15,12 +15,14 @@ from tests.warehouse.staging.inference.test_anthropic import MESSAGE
 from tests.warehouse.staging.inference.test_anthropic import PAIR as ANTHROPIC
 from tests.warehouse.staging.inference.test_bedrock import LOG
 from tests.warehouse.staging.inference.test_helicone import EXPORT
-from tests.warehouse.staging.inference.test_openai import PAIR, RESPONSE
+from tests.warehouse.staging.inference.test_openai import CHUNKS, EVENTS, PAIR, RESPONSE
 
 EXAMPLES = {
     ("inference", "openai"): [
         PAIR | {"latency_ms": 5, "ttft_ms": 3, "cost_usd": 1, "updated_at": 3},
         RESPONSE,
+        PAIR | {"response": CHUNKS},
+        PAIR | {"response": EVENTS},
         {"id": "a", "custom_id": "b", "response": {"status_code": 200, "body": RESPONSE}, "error": None},
     ],
     ("inference", "anthropic"): [ANTHROPIC, {"custom_id": "a", "result": {"type": "succeeded", "message": MESSAGE}}],

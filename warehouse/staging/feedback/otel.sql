@@ -25,15 +25,11 @@ flat as materialized (
     from requests
 ),
 spans as (
-    select raw_ids[1] as trace_id, raw_ids[2] as span_id,
+    select otlp_id(raw_ids[1]) as trace_id, otlp_id(raw_ids[2]) as span_id,
         list_filter(told, lambda x: x.name = 'gen_ai.response.id')[1].text as response_id,
         len(list_filter(told, lambda x: regexp_matches(lower(x.text), 'agent|tool|workflow|plan|chain|task|retriev')
             and x.name <> 'gen_ai.response.id')) > 0 as is_wrapper
-    from (
-        select s.told as told, list_transform(s.raw_ids, lambda i: case
-            when regexp_full_match(i, '([0-9a-fA-F]{16}){1,2}') then lower(i)
-            when regexp_full_match(i, '[A-Za-z0-9+/]{11}=|[A-Za-z0-9+/]{22}==') then lower(hex(from_base64(i))) else i end) as raw_ids
-        from (select unnest(spans) as s from flat))
+    from (select s.raw_ids as raw_ids, s.told as told from (select unnest(spans) as s from flat))
 ),
 by_response as (select response_id, any_value(trace_id) as trace_id, any_value(span_id) as span_id from spans where response_id is not null group by response_id),
 wrappers as (select trace_id, span_id from spans where is_wrapper group by all),
@@ -48,10 +44,7 @@ said as (
 ),
 found as (
     select landing_file, landing_row, e is not null as is_signal, e.given_text as given_text,
-        list_transform(e.raw_ids, lambda i: case
-            when regexp_full_match(i, '0*') then null
-            when regexp_full_match(i, '([0-9a-fA-F]{16}){1,2}') then lower(i)
-            when regexp_full_match(i, '[A-Za-z0-9+/]{11}=|[A-Za-z0-9+/]{22}==') then lower(hex(from_base64(i))) else i end) as ids,
+        list_transform(e.raw_ids, lambda i: otlp_id(i)) as ids,
         list_transform(['gen_ai.evaluation.name', 'gen_ai.evaluation.score.value', 'gen_ai.evaluation.score.label', 'gen_ai.evaluation.explanation',
                 'gen_ai.response.id', 'gen_ai.conversation.id', 'error.type'],
             lambda n: map_values(list_filter(e.attributes, lambda x: x.key = n)[1].value)[1]) as a

@@ -7,6 +7,7 @@
 --   when     finished_at | end_time, or latency_ms | duration_ms; ttft_ms; updated_at
 --   how      status_code, error, api_base | base_url | url, cost_usd
 --   for whom tenant, team, user_id, session_id, trace_id, environment, metadata {the same names}; request.metadata {user_id}
+-- The response may be the events of a stream, as a list or as the text that was sent.
 -- Tokens: input_tokens leaves out what the cache served or stored; output_tokens include thinking.
 with lines as (
     select landing_file, json as line,
@@ -24,11 +25,11 @@ opened as (
     select *,
         unwrapped(l.request) as request,
         case when l.type in ('message', 'error') and l.response is null then line
-             else coalesce(unwrapped(l.response), unwrapped(l.result.message), unwrapped(l.result.error)) end as response
+             else coalesce(unwrapped(l.response), unwrapped(l.result.message), unwrapped(l.result.error)) end as answer
     from lines
 ),
 answered as (
-    select *, response_keys(response) as r from opened
+    select *, starts_with(answer::varchar, '[') as is_stream, response_keys(response) as r from with_whole_answer('opened')
 ),
 read_out as (
     select *,
@@ -58,7 +59,7 @@ timed as (
         as_utc(start_text) as start_at,
         coalesce(as_utc(end_text), after_ms(as_utc(start_text), latency_text)) as end_at,
         failure is not null or coalesce(http >= 400 or l.result.type <> 'succeeded', false)
-            or (request is not null and response is null) as is_failed
+            or (request is not null and answer is null) as is_failed
     from judged
 )
 select
@@ -88,7 +89,7 @@ select
     used.region as served_region,
     case when is_batch then 'batch' else tier_name(used.service_tier) end as service_tier,
     given(server) as server_address,
-    try_cast(q.stream as boolean) as is_streaming,
+    coalesce(try_cast(q.stream as boolean), case when is_stream then true end) as is_streaming,
     used.input_uncached_tokens,
     used.cache_read_tokens,
     used.cache_write_5m_tokens,
@@ -125,6 +126,7 @@ select
     asked.messages::varchar as input_messages,
     asked.system::varchar as system_instructions,
     asked.tools::varchar as tool_definitions,
-    response::varchar as output_messages,
+    -- Events of which nothing could be made are kept as they are.
+    case when is_stream and coalesce(len(r.content), 0) = 0 then answer else response end::varchar as output_messages,
     request_params_of(request) as request_params
 from timed

@@ -20,21 +20,19 @@ opened as (
         unwrapped(l.output."outputBodyJson") as answer
     from lines
 ),
--- A streamed InvokeModel answer is the list of its events. Their token counts are in the log itself.
+-- A streamed InvokeModel answer is the list of its events.
 answered as (
     select *,
-        response_keys(case when starts_with(answer::varchar, '{') then answer end) as r,
-        from_json(case when starts_with(answer::varchar, '{') then answer end, '{
+        starts_with(answer::varchar, '[') as is_events,
+        response_keys(response) as r,
+        from_json(response, '{
             "metrics": {"latencyMs": "VARCHAR"}, "results": [{"completionReason": "VARCHAR"}],
             "output": {"message": {"content": [{"toolUse": {"name": "VARCHAR"}}]}}, "serviceTier": {"type": "VARCHAR"},
             "amazon-bedrock-invocationMetrics": {"invocationLatency": "VARCHAR", "firstByteLatency": "VARCHAR"}}') as b,
-        from_json(case when starts_with(answer::varchar, '[') then answer end, '[{
-            "message": {"model": "VARCHAR"}, "delta": {"stop_reason": "VARCHAR"}, "content_block": {"type": "VARCHAR"},
-            "amazon-bedrock-invocationMetrics": {"invocationLatency": "VARCHAR", "firstByteLatency": "VARCHAR"}}]') as events,
         from_json(request, '{"serviceTier": {"type": "VARCHAR"}, "messages": [{"role": "VARCHAR"}]}') as q,
         request_content(request) as asked,
         metadata_keys(l."requestMetadata") as m
-    from opened
+    from with_whole_answer('opened')
 ),
 read_out as (
     select *,
@@ -45,11 +43,12 @@ read_out as (
                 'outputTokenCount': l.output."outputTokenCount",
                 'cacheReadInputTokenCount': coalesce(l.input."cacheReadInputTokenCount", l.input."cacheReadInputTokens"),
                 'cacheWriteInputTokenCount': coalesce(l.input."cacheWriteInputTokenCount", l.input."cacheWriteInputTokens")}),
-            coalesce(unwrapped(r.usage), '{}'::json)) as usage,
+            -- Of a stream the log has the final counts; only its first event splits cache writes by lifetime.
+            coalesce(case when is_events then json_object('cache_creation', json_extract(r.usage, '$.cache_creation')) else unwrapped(r.usage) end,
+                '{}'::json)) as usage,
         as_utc(l.timestamp) as start_at,
-        coalesce(b.metrics."latencyMs", b."amazon-bedrock-invocationMetrics"."invocationLatency", timed_event."invocationLatency")
-            as latency_text,
-        coalesce(b."amazon-bedrock-invocationMetrics"."firstByteLatency", timed_event."firstByteLatency") as first_byte_text,
+        coalesce(b.metrics."latencyMs", b."amazon-bedrock-invocationMetrics"."invocationLatency") as latency_text,
+        b."amazon-bedrock-invocationMetrics"."firstByteLatency" as first_byte_text,
         l.operation like '%Stream' as is_streaming,
         -- arn:aws:bedrock:…:inference-profile/eu.anthropic.claude-… → anthropic.claude-…
         -- A profile of the account's own hides its model.
@@ -58,11 +57,7 @@ read_out as (
                 '^(us-gov|us|eu|apac|global|jp|au|ca|sa|uk|me|af|in|kr)\.([a-z0-9]+\.)', '\2') end as model,
         regexp_matches(l."modelId", '(^|/)(us-gov|us|eu|apac|global|jp|au|ca|sa|uk|me|af|in|kr)\.[a-z0-9]+\.|application-inference-profile')
             as is_cross_region
-    from (
-        select *,
-            list_filter(events, lambda event: event."amazon-bedrock-invocationMetrics" is not null)[1]."amazon-bedrock-invocationMetrics"
-                as timed_event
-        from answered)
+    from answered
 )
 select
     landing_file,
@@ -82,8 +77,7 @@ select
          when l.operation is not null then 'text_completion' end as operation_name,
     case when l."requestId" is not null then 'bedrock' end as provider_name,
     given(l."modelId") as request_model,
-    coalesce(given(model), given(r.model), list_filter(events, lambda event: event.message.model is not null)[1].message.model)
-        as response_model,
+    coalesce(given(model), given(r.model)) as response_model,
     given(l.region) as request_region,
     -- A model called in its own region runs there; where a cross-region profile ran is only known if the log says so.
     coalesce(given(l."inferenceRegion"), case when not is_cross_region then given(l.region) end) as served_region,
@@ -110,11 +104,9 @@ select
     case when given(l."errorCode") is not null then 'error' else 'ok' end as status,
     case when regexp_full_match(l.status, '[1-5][0-9]{2}') then as_count(l.status) end as http_status,
     case when given(l."errorCode") is not null then coalesce(error_class([l."errorCode"]), 'error') end as error_type,
-    coalesce(r."stopReason", r.stop_reason, r.choices[1].finish_reason, b.results[1]."completionReason",
-        list_filter(events, lambda event: event.delta.stop_reason is not null)[-1].delta.stop_reason) as finish_reason,
+    coalesce(r."stopReason", r.stop_reason, r.choices[1].finish_reason, b.results[1]."completionReason") as finish_reason,
     case when given(l."errorCode") is null then coalesce(
         len(list_filter(b.output.message.content, lambda part: part."toolUse" is not null)),
-        len(list_filter(events, lambda event: event.content_block.type = 'tool_use')),
         case when coalesce(r.content is not null, false) or r.choices is not null then tool_calls_in(r) end) end as tool_call_count,
     metadata_tenant(m) as tenant,
     metadata_team(m) as team,
@@ -127,6 +119,7 @@ select
     coalesce(asked.messages, asked.prompt, asked."inputText")::varchar as input_messages,
     asked.system::varchar as system_instructions,
     coalesce(asked."toolConfig".tools, asked.tools)::varchar as tool_definitions,
-    answer::varchar as output_messages,
+    -- Events of which nothing could be made are kept as they are.
+    case when is_events and coalesce(len(r.content), 0) = 0 then answer else response end::varchar as output_messages,
     request_params_of(request) as request_params
 from with_usage('read_out')

@@ -12,7 +12,7 @@ with lines as (
             "prompt_audio_tokens": "VARCHAR", "completion_audio_tokens": "VARCHAR", "reasoning_tokens": "VARCHAR",
             "delay_ms": "VARCHAR", "time_to_first_token": "VARCHAR", "costUSD": "VARCHAR", "cost_usd": "VARCHAR",
             "request_user_id": "VARCHAR", "request_path": "VARCHAR", "target_url": "VARCHAR",
-            "prompt_id": "VARCHAR", "prompt_version": "VARCHAR",
+            "prompt_id": "VARCHAR", "prompt_version": "VARCHAR", "cache_reference_id": "VARCHAR",
             "properties": "JSON", "request_properties": "JSON", "request_body": "JSON", "response_body": "JSON"}') as l
     from read_json_objects($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 16777216)
 ),
@@ -92,7 +92,8 @@ select
     used.output_audio_tokens,
     used.output_image_tokens,
     used.web_search_requests,
-    used.usage_note,
+    -- The request whose answer Helicone kept and gave again; all zeros: none.
+    case when regexp_matches(l.cache_reference_id, '[1-9a-fA-F]') then 'gateway_cache_hit' else used.usage_note end as usage_note,
     start_at as started_at,
     after_ms(start_at, l.time_to_first_token) as first_token_at,
     end_at as finished_at,

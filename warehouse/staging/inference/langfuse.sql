@@ -80,7 +80,8 @@ records as materialized (
             '$.attributes."llm.provider"', '$.ls_provider', '$.attributes."gen_ai.request.model"', '$.attributes."gen_ai.response.model"',
             '$.attributes."gen_ai.conversation.id"', '$.attributes."user.id"', '$.attributes."session.id"', '$.attributes."gen_ai.agent.name"',
             '$.attributes."gen_ai.response.finish_reasons"', '$.user_api_key_team_id', '$.tenant', '$.tenant_id', '$.hidden_params.api_base',
-            '$.attributes."server.address"', '$.ls_model_name', '$.attributes."error.type"', '$.hidden_params.custom_llm_provider']) as m
+            '$.attributes."server.address"', '$.ls_model_name', '$.attributes."error.type"', '$.hidden_params.custom_llm_provider',
+            '$.cache_hit']) as m
     from read_out
 ),
 listed as (
@@ -194,7 +195,9 @@ select
     n[12] as output_audio_tokens,
     n[13] as output_image_tokens,
     n[15] as web_search_requests,
-    case when unit <> 'TOKENS' then 'unit_' || lower(unit)
+    -- LiteLLM's callback tells of its own cache.
+    case when lower(m[20]) = 'true' then 'gateway_cache_hit'
+         when unit <> 'TOKENS' then 'unit_' || lower(unit)
          when total > 0 and i + o + input_parts + output_parts = 0 then 'total_only'
          else nullif(reading, 'additive') end as usage_note,
     started_at,

@@ -1,6 +1,6 @@
 -- LiteLLM StandardLoggingPayload: one JSON object a call, as its S3/GCS/Azure and file loggers write them.
 -- prompt_tokens include cache reads and writes (also for Anthropic and Bedrock, which LiteLLM adds in);
--- completion_tokens include reasoning. Key names: litellm/types/utils.py, StandardLoggingPayload.
+-- completion_tokens include reasoning. Answers from LiteLLM's own cache are noted gateway_cache_hit. Key names: litellm/types/utils.py, StandardLoggingPayload.
 with raw as (
     select *
     from read_json($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 16777216, columns = {
@@ -9,7 +9,7 @@ with raw as (
         prompt_tokens: 'VARCHAR', completion_tokens: 'VARCHAR', total_tokens: 'VARCHAR',
         startTime: 'VARCHAR', endTime: 'VARCHAR', completionStartTime: 'VARCHAR',
         model: 'VARCHAR', model_id: 'VARCHAR', model_group: 'VARCHAR', api_base: 'VARCHAR', metadata: 'JSON',
-        request_tags: 'VARCHAR', end_user: 'VARCHAR', messages: 'VARCHAR', response: 'JSON', error_str: 'VARCHAR',
+        cache_hit: 'VARCHAR', request_tags: 'VARCHAR', end_user: 'VARCHAR', messages: 'VARCHAR', response: 'JSON', error_str: 'VARCHAR',
         error_information: 'JSON', model_parameters: 'JSON', hidden_params: 'JSON'})
 ),
 read_out as (
@@ -22,22 +22,25 @@ read_out as (
 ),
 counted as (
     select *,
-        as_utc("startTime") as started_at, as_utc("endTime") as finished_at, as_utc("completionStartTime") as first_at,
-        as_count(prompt_tokens) as prompt, as_count(completion_tokens) as completion, as_usd(response_cost) as cost,
-        -- `try`: a usage object may be any text.
-        try(json_extract_string(coalesce(given(m[7]), r[3], '{}'), ['$.prompt_tokens_details.cached_tokens', '$.cache_read_input_tokens',
-            '$.cache_creation_input_tokens', '$.prompt_tokens_details.cache_creation_tokens', '$.prompt_tokens_details.audio_tokens',
-            '$.prompt_tokens_details.image_tokens', '$.completion_tokens_details.reasoning_tokens', '$.completion_tokens_details.audio_tokens',
-            '$.completion_tokens_details.image_tokens', '$.prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens',
-            '$.server_tool_use.web_search_requests'])) as u
-    from read_out
+        as_utc("startTime") as started_at, as_utc("endTime") as finished_at, as_utc("completionStartTime") as first_at, as_usd(response_cost) as cost,
+        as_count(json_extract_string(error_information, '$.error_code')) as http,
+        usage_given(prompt_tokens, completion_tokens, total_tokens, coalesce(u[1], u[2]), coalesce(u[3], u[4]), u[7], cache_write_1h := u[10],
+            input_audio := u[5], input_image := u[6], output_audio := u[8], output_image := u[9], web_search := u[11]) as usage
+    from (
+        select *,
+            -- `try`: a usage object may be any text.
+            try(json_extract_string(coalesce(given(m[7]), r[3], '{}'), ['$.prompt_tokens_details.cached_tokens', '$.cache_read_input_tokens',
+                '$.cache_creation_input_tokens', '$.prompt_tokens_details.cache_creation_tokens', '$.prompt_tokens_details.audio_tokens',
+                '$.prompt_tokens_details.image_tokens', '$.completion_tokens_details.reasoning_tokens', '$.completion_tokens_details.audio_tokens',
+                '$.completion_tokens_details.image_tokens', '$.prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens',
+                '$.server_tool_use.web_search_requests'])) as u
+        from read_out)
 )
 select
     landing_file,
     'call' as record_kind,
     coalesce(
-        unreadable('prompt_tokens', prompt_tokens, prompt),
-        unreadable('completion_tokens', completion_tokens, completion),
+        used.unreadable,
         unreadable('startTime', "startTime", started_at),
         unreadable('endTime', "endTime", finished_at),
         unreadable('response_cost', response_cost, cost)) as unreadable,
@@ -52,25 +55,23 @@ select
     json_extract_string(cost_breakdown, '$.service_tier') as service_tier,
     given(api_base) as server_address,
     try_cast(stream as boolean) as is_streaming,
-    -- A cache share larger than the whole means an emitter that left the cache out of prompt_tokens.
-    prompt - case when exclusive then 0 else cached + written + coalesce(as_count(u[5]), 0) + coalesce(as_count(u[6]), 0) end
-        as input_uncached_tokens,
-    cached as cache_read_tokens,
-    written - written_1h as cache_write_5m_tokens,
-    written_1h as cache_write_1h_tokens,
-    as_count(u[5]) as input_audio_tokens,
-    as_count(u[6]) as input_image_tokens,
-    completion - coalesce(as_count(u[7]), 0) - coalesce(as_count(u[8]), 0) - coalesce(as_count(u[9]), 0) as output_text_tokens,
-    as_count(u[7]) as reasoning_tokens,
-    as_count(u[8]) as output_audio_tokens,
-    as_count(u[9]) as output_image_tokens,
-    as_count(u[11]) as web_search_requests,
-    case when exclusive then 'exclusive_emitter' end as usage_note,
+    used.input_uncached_tokens,
+    used.cache_read_tokens,
+    used.cache_write_5m_tokens,
+    used.cache_write_1h_tokens,
+    used.input_audio_tokens,
+    used.input_image_tokens,
+    used.output_text_tokens,
+    used.reasoning_tokens,
+    used.output_audio_tokens,
+    used.output_image_tokens,
+    used.web_search_requests,
+    case when lower(cache_hit) = 'true' then 'gateway_cache_hit' else used.usage_note end as usage_note,
     started_at,
     case when "completionStartTime" <> "endTime" then first_at end as first_token_at,
     finished_at,
     case when status = 'failure' or given(error_str) is not null then 'error' else 'ok' end as status,
-    as_count(json_extract_string(error_information, '$.error_code')) as http_status,
+    case when http between 100 and 599 then http end as http_status,
     given(json_extract_string(error_information, '$.error_class')) as error_type,
     r[2] as finish_reason,
     try(json_array_length(r[4])) as tool_call_count,
@@ -90,10 +91,4 @@ select
     json_extract(model_parameters, '$.tools')::varchar as tool_definitions,
     response as output_messages,
     model_parameters as request_params
-from (
-    select *,
-        coalesce(as_count(u[1]), as_count(u[2]), 0) as cached,
-        coalesce(as_count(u[3]), as_count(u[4]), 0) as written,
-        coalesce(as_count(u[10]), 0) as written_1h,
-        cached + written > prompt as exclusive
-    from counted)
+from with_given_usage('counted')

@@ -25,30 +25,30 @@ read_out as (
         case when given(response) is not null and json_valid(response) then response end as answer
     from raw
 ),
-counted as (
+judged as (
     select *,
         case when json_valid(m[2]) then m[2] end as costs,
-        json_extract_string(case when json_valid(m[1]) and given(m[1]) is not null then m[1] when json_valid(m[16]) then m[16] end, [
-            '$.prompt_tokens_details.cached_tokens', '$.cache_read_input_tokens',
-            '$.cache_creation_input_tokens', '$.prompt_tokens_details.cache_creation_tokens',
-            '$.prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens',
-            '$.prompt_tokens_details.audio_tokens', '$.prompt_tokens_details.image_tokens',
-            '$.completion_tokens_details.reasoning_tokens', '$.completion_tokens_details.audio_tokens',
-            '$.completion_tokens_details.image_tokens', '$.server_tool_use.web_search_requests',
-            '$.prompt_tokens_details.web_search_requests']) as u
-    from read_out
-),
-classed as (
-    select *,
-        coalesce(as_count(u[1]), as_count(u[2]), 0) as cached,
-        coalesce(as_count(u[3]), as_count(u[4]), 0) as written,
-        least(coalesce(as_count(u[5]), 0), written) as written_1h,
-        coalesce(as_count(u[6]), 0) + coalesce(as_count(u[7]), 0) as heard_and_seen,
-        coalesce(as_count(u[8]), 0) + coalesce(as_count(u[9]), 0) + coalesce(as_count(u[10]), 0) as output_parts,
+        as_count(m[4]) as http,
         lower(coalesce(given(status), m[3], '')) in ('failure', 'error', 'failed') as failed,
         -- A failed call's row holds zeros where nothing was counted.
-        failed and coalesce(as_count(total_tokens), 0) = 0 as uncounted
-    from counted
+        not (failed and coalesce(as_count(total_tokens), 0) = 0) as is_counted,
+        json_extract_string(
+            case when not is_counted then null when json_valid(m[1]) and given(m[1]) is not null then m[1] when json_valid(m[16]) then m[16] end, [
+                '$.prompt_tokens_details.cached_tokens', '$.cache_read_input_tokens',
+                '$.cache_creation_input_tokens', '$.prompt_tokens_details.cache_creation_tokens',
+                '$.prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens',
+                '$.prompt_tokens_details.audio_tokens', '$.prompt_tokens_details.image_tokens',
+                '$.completion_tokens_details.reasoning_tokens', '$.completion_tokens_details.audio_tokens',
+                '$.completion_tokens_details.image_tokens', '$.server_tool_use.web_search_requests',
+                '$.prompt_tokens_details.web_search_requests']) as u
+    from read_out
+),
+counted as (
+    select *,
+        usage_given(case when is_counted then prompt_tokens end, case when is_counted then completion_tokens end,
+            case when is_counted then total_tokens end, coalesce(u[1], u[2]), coalesce(u[3], u[4]), u[8], cache_write_1h := u[5],
+            input_audio := u[6], input_image := u[7], output_audio := u[9], output_image := u[10], web_search := coalesce(u[11], u[12])) as usage
+    from judged
 )
 select
     landing_file,
@@ -56,10 +56,7 @@ select
     case when regexp_matches(call_type, 'mcp|file|batches|list|assistant|thread|vector_store|fine_tun|health')
         and as_count(total_tokens) is not distinct from 0 then 'context' else 'call' end as record_kind,
     coalesce(
-        unreadable('prompt_tokens', prompt_tokens, as_count(prompt_tokens)),
-        unreadable('completion_tokens', completion_tokens, as_count(completion_tokens)),
-        -- Before shares and totals hide it.
-        case when least(as_count(prompt_tokens), as_count(completion_tokens)) < 0 then 'a token count below zero' end,
+        used.unreadable,
         unreadable('startTime', "startTime", as_utc("startTime")),
         unreadable('endTime', "endTime", as_utc("endTime")),
         unreadable('spend', spend, as_usd(spend)),
@@ -76,27 +73,24 @@ select
     coalesce(json_extract_string(costs, '$.service_tier'), case when call_type like '%batch%' then 'batch' end) as service_tier,
     given(api_base) as server_address,
     try_cast(json_extract_string(case when json_valid(proxy_server_request) then proxy_server_request end, '$.stream') as boolean) as is_streaming,
-    case when uncounted then null when input_left < 0 then 0 else input_left end as input_uncached_tokens,
-    case when not uncounted then coalesce(as_count(u[1]), as_count(u[2])) end as cache_read_tokens,
-    case when not uncounted and coalesce(as_count(u[3]), as_count(u[4])) is not null then written - written_1h end as cache_write_5m_tokens,
-    case when not uncounted then as_count(u[5]) end as cache_write_1h_tokens,
-    as_count(u[6]) as input_audio_tokens,
-    as_count(u[7]) as input_image_tokens,
-    case when uncounted then null when output_left < 0 then 0 else output_left end as output_text_tokens,
-    as_count(u[8]) as reasoning_tokens,
-    as_count(u[9]) as output_audio_tokens,
-    as_count(u[10]) as output_image_tokens,
-    coalesce(as_count(u[11]), as_count(u[12])) as web_search_requests,
-    case when lower(cache_hit) = 'true' then 'gateway_cache_hit'
-         when exclusive then 'exclusive_emitter'
-         when input_left < 0 or output_left < 0 then 'total_mismatch'
-    end as usage_note,
+    used.input_uncached_tokens,
+    used.cache_read_tokens,
+    used.cache_write_5m_tokens,
+    used.cache_write_1h_tokens,
+    used.input_audio_tokens,
+    used.input_image_tokens,
+    used.output_text_tokens,
+    used.reasoning_tokens,
+    used.output_audio_tokens,
+    used.output_image_tokens,
+    used.web_search_requests,
+    case when lower(cache_hit) = 'true' then 'gateway_cache_hit' else used.usage_note end as usage_note,
     as_utc(given("startTime")) as started_at,
     -- LiteLLM repeats the end time when the answer was not streamed.
     case when as_utc(given("completionStartTime")) < as_utc(given("endTime")) then as_utc("completionStartTime") end as first_token_at,
     coalesce(as_utc(given("endTime")), as_utc(given("startTime")) + to_milliseconds(case when as_count(request_duration_ms) between 0 and 604800000 then as_count(request_duration_ms) end)) as finished_at,
     case when failed then 'error' else 'ok' end as status,
-    as_count(m[4]) as http_status,
+    case when http between 100 and 599 then http end as http_status,
     case when failed then coalesce(given(m[5]), given(m[4])) end as error_type,
     json_extract_string(answer, '$.choices[0].finish_reason') as finish_reason,
     case when answer is not null then coalesce(json_array_length(answer, '$.choices[0].message.tool_calls'), 0) end::bigint as tool_call_count,
@@ -117,10 +111,4 @@ select
     json_extract(case when json_valid(proxy_server_request) then proxy_server_request end, '$.tools')::varchar as tool_definitions,
     answer as output_messages,
     given(proxy_server_request) as request_params
-from (
-    select *,
-        -- More cache than prompt: an emitter that left the cache out of prompt_tokens.
-        cached + written > as_count(prompt_tokens) as exclusive,
-        as_count(prompt_tokens) - case when exclusive then 0 else cached + written end - heard_and_seen as input_left,
-        as_count(completion_tokens) - output_parts as output_left
-    from classed)
+from with_given_usage('counted')

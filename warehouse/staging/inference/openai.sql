@@ -2,8 +2,8 @@
 --   {"timestamp": …, "request": {…}, "response": {…}}        a pair; with workload_id and client_id the NVIDIA flywheel record
 --   {"id": "chatcmpl-…", "object": "chat.completion", …}     a bare response: chat, legacy completion, embeddings, Responses API
 --   {"id": "batch_req_…", "custom_id": …, "response": {"status_code", "body"}, "error"}    a line of a batch output or error file
--- The response may be any provider's (OpenAI-compatible servers, Anthropic, Gemini); usage.sql reads its tokens. request and
--- response may be JSON text. Beside them a line may say, where the response does not:
+-- The response may be any provider's (OpenAI-compatible servers, Anthropic, Gemini), or the events of a stream, as a list or as the text that was
+-- sent; usage.sql joins these and reads the tokens. request and response may be JSON text. Beside them a line may say, where the response does not:
 --   when     timestamp | started_at | start_time | created_at; finished_at | end_time, or latency_ms | duration_ms; ttft_ms
 --   how      status_code, error, api_base | base_url | url, provider, cost_usd
 --   for whom tenant, team, user_id, session_id, trace_id, environment, metadata {the same names}; so may request.metadata
@@ -35,18 +35,15 @@ opened as (
         from lines)
 ),
 answered as (
-    select *,
-        -- A stream is kept as chunks, of which the last has the usage.
-        case when starts_with(answer::varchar, '[') then json_extract(answer, '$[#-1]') else answer end as last_answer,
-        response_keys(last_answer) as h
-    from opened
+    select *, response_keys(case when starts_with(answer::varchar, '{') then answer end) as h from opened
 ),
 -- An HTTP capture keeps the response body apart from its status.
 unboxed as (
-    select *,
-        coalesce(unwrapped(h.body), last_answer) as response,
-        case when h.body is null then h else response_keys(unwrapped(h.body)) end as r
-    from answered
+    select * replace (coalesce(unwrapped(h.body), answer) as answer) from answered
+),
+joined as (
+    select *, starts_with(answer::varchar, '[') as is_stream, case when h.body is null and not is_stream then h else response_keys(response) end as r
+    from with_whole_answer('unboxed')
 ),
 read_out as (
     select *,
@@ -56,7 +53,7 @@ read_out as (
             "model": "VARCHAR", "stream": "VARCHAR", "service_tier": "VARCHAR", "user": "VARCHAR", "safety_identifier": "VARCHAR",
             "conversation": "JSON", "prompt": "JSON", "messages": [{"role": "VARCHAR"}],
             "metadata": "JSON"}') as q
-    from unboxed
+    from joined
 ),
 judged as (
     select *,
@@ -84,7 +81,7 @@ timed as (
         coalesce(as_utc(end_text), after_ms(as_utc(start_text), latency_text)) as end_at,
         coalesce(answered_status, as_count(json_extract_string(failure, '$.code'))) as http,
         failure is not null or coalesce(answered_status >= 400 or r.status in ('failed', 'cancelled'), false)
-            or (request is not null and response is null) as is_failed
+            or (request is not null and answer is null) as is_failed
     from judged
 )
 select
@@ -140,7 +137,7 @@ select
     used.region as served_region,
     case when is_batch then 'batch' else coalesce(tier_name(r.service_tier), tier_name(used.service_tier)) end as service_tier,
     given(server) as server_address,
-    coalesce(try_cast(q.stream as boolean), case when starts_with(answer::varchar, '[') then true end) as is_streaming,
+    coalesce(try_cast(q.stream as boolean), case when is_stream then true end) as is_streaming,
     used.input_uncached_tokens,
     used.cache_read_tokens,
     used.cache_write_5m_tokens,
@@ -179,8 +176,9 @@ select
     coalesce(asked.messages, asked.input, asked.contents, asked.prompt)::varchar as input_messages,
     coalesce(asked.instructions, asked.system, asked."systemInstruction", asked.system_instruction)::varchar as system_instructions,
     coalesce(asked.tools, asked.functions)::varchar as tool_definitions,
-    -- The whole answer, chunks included; embeddings are no message.
-    case when r.object is distinct from 'list' then coalesce(case when starts_with(answer::varchar, '[') then answer end, response)::varchar
-        end as output_messages,
+    -- Embeddings are no message. Events of which nothing could be made are kept as they are.
+    case when r.object = 'list' then null
+         when is_stream and coalesce(greatest(len(r.choices), len(r.content), len(r.output), len(r.candidates)), 0) = 0 then answer
+         else response end::varchar as output_messages,
     request_params_of(request) as request_params
 from timed

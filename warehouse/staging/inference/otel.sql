@@ -4,7 +4,7 @@
 -- records: resourceSpans[].scopeSpans[].spans[], resourceLogs[].scopeLogs[].logRecords[]
 -- Reads today's gen_ai.* conventions, their older names, Traceloop / OpenLLMetry and OpenInference. Content comes from
 -- the span, its events, or the log event gen_ai.client.inference.operation.details of that span, in any file of the window.
--- Input counts hold the cache and output counts the reasoning, unless the part is larger than the whole (usage_note).
+-- Input counts hold the cache and output counts the reasoning, unless usage.sql finds otherwise (usage_note).
 -- A call whose direct child is a counted call is a second instrumentation of the same call: context, or it is paid twice.
 -- Not in the conventions but read where set: tenant.id, team.id, routing.policy, routing.candidates, routing.propensity.
 with requests as (
@@ -57,12 +57,7 @@ keyed as (
         -- A map refuses a name given twice; the first wins.
         case when len(distinct_names) = len(names) then map(names, texts)
              else map(distinct_names, list_transform(distinct_names, lambda n: texts[list_position(names, n)])) end as a,
-        -- Hex, or the base64 of exporters that print protobuf bytes; all zeros is no id.
-        list_transform(span.raw_ids, lambda i: case
-            when regexp_full_match(i, '0*') then null
-            when regexp_full_match(i, '([0-9a-fA-F]{16}){1,2}') then lower(i)
-            when regexp_full_match(i, '[A-Za-z0-9+/]{11}=|[A-Za-z0-9+/]{22}==') then lower(hex(from_base64(i)))
-            else i end) as ids
+        list_transform(span.raw_ids, lambda i: otlp_id(i)) as ids
     from named
 ),
 read_out as (
@@ -92,19 +87,19 @@ read_out as (
             a['gen_ai.usage.details.cache_write_tokens']) as cache_write_text,
         coalesce(a['gen_ai.usage.reasoning.output_tokens'], a['gen_ai.usage.reasoning_tokens'], a['gen_ai.usage.output_tokens.reasoning'],
             a['llm.token_count.completion_details.reasoning'], a['gen_ai.usage.details.reasoning_tokens']) as reasoning_text,
-        as_count(coalesce(a['gen_ai.usage.audio.input_tokens'], a['llm.token_count.prompt_details.audio'],
-            a['gen_ai.usage.details.input_audio_tokens'])) as input_audio,
-        as_count(coalesce(a['gen_ai.usage.image.input_tokens'], a['llm.token_count.prompt_details.image'])) as input_image,
-        as_count(coalesce(a['gen_ai.usage.audio.output_tokens'], a['llm.token_count.completion_details.audio'],
-            a['gen_ai.usage.details.output_audio_tokens'])) as output_audio,
-        as_count(coalesce(a['gen_ai.usage.image.output_tokens'], a['llm.token_count.completion_details.image'])) as output_image,
+        coalesce(a['gen_ai.usage.audio.input_tokens'], a['llm.token_count.prompt_details.audio'],
+            a['gen_ai.usage.details.input_audio_tokens']) as input_audio_text,
+        coalesce(a['gen_ai.usage.image.input_tokens'], a['llm.token_count.prompt_details.image']) as input_image_text,
+        coalesce(a['gen_ai.usage.audio.output_tokens'], a['llm.token_count.completion_details.audio'],
+            a['gen_ai.usage.details.output_audio_tokens']) as output_audio_text,
+        coalesce(a['gen_ai.usage.image.output_tokens'], a['llm.token_count.completion_details.image']) as output_image_text,
         coalesce(a['gen_ai.usage.cost.amount'], a['llm.cost.total'], a['gen_ai.usage.cost'], a['gen_ai.cost.total_cost']) as cost_text,
         upper(coalesce(a['gen_ai.usage.cost.currency'], 'USD')) as cost_currency,
         -- Seconds by the conventions; the AI SDK says milliseconds.
         coalesce(try_cast(coalesce(a['gen_ai.response.time_to_first_chunk'], a['gen_ai.server.time_to_first_token'],
             a['gen_ai.response.time_to_first_token']) as double) * 1e6, try_cast(a['ai.response.msToFirstChunk'] as double) * 1e3) as first_chunk_us,
         span.first_token_text as first_token_text,
-        coalesce(a['http.response.status_code'], a['http.status_code']) as http_status_text,
+        as_count(coalesce(a['http.response.status_code'], a['http.status_code'])) as http,
         coalesce(a['error.type'], a['exception.type']) as error_class,
         coalesce(a['gen_ai.response.finish_reasons'], a['gen_ai.response.finish_reason'], a['llm.finish_reason'], a['llm.response.finish_reason'],
             a['gen_ai.completion.0.finish_reason']) as finish_reasons,
@@ -160,12 +155,8 @@ spans as materialized (
     select *,
         as_utc(start_text) as started_at,
         as_utc(end_text) as finished_at,
-        as_count(input_text) as input_total,
-        as_count(output_text) as output_total,
-        as_count(total_text) as both_total,
-        as_count(cache_read_text) as cache_read,
-        as_count(cache_write_text) as cache_write,
-        as_count(reasoning_text) as reasoning,
+        usage_given(input_text, output_text, total_text, cache_read_text, cache_write_text, reasoning_text, input_audio := input_audio_text,
+            input_image := input_image_text, output_audio := output_audio_text, output_image := output_image_text) as usage,
         is_span and case
             when regexp_matches(operation, 'agent|tool|workflow|plan|retriev|memory|task|guardrail|evaluat') then false
             when openinference_kind is not null then openinference_kind in ('LLM', 'EMBEDDING')
@@ -177,7 +168,7 @@ spans as materialized (
 ),
 counted_children as (
     select trace_id, parent_span_id from spans
-    where is_model_call and input_total is not null and parent_span_id is not null
+    where is_model_call and as_count(input_text) is not null and parent_span_id is not null
     group by all
 ),
 told as (
@@ -186,26 +177,20 @@ told as (
         any_value(input_plain) as input_plain, any_value(output_plain) as output_plain,
         any_value(system_plain) as system_plain, any_value(tools_plain) as tools_plain
     from (
-        select ids[1] as trace_id, ids[2] as span_id,
+        select otlp_id(l."traceId") as trace_id, otlp_id(l."spanId") as span_id,
             greatest(as_utc(nullif(l."timeUnixNano", '0')), as_utc(nullif(l."observedTimeUnixNano", '0'))) as given_at,
             list_transform(['gen_ai.input.messages', 'gen_ai.output.messages', 'gen_ai.system_instructions', 'gen_ai.tool.definitions'],
                 lambda n: list_filter(l.attributes, lambda x: x.key = n)[1].value) as found,
             list_transform(found, lambda v: coalesce(v."stringValue", cast(v."arrayValue"."values" as varchar), cast(v."kvlistValue" as varchar))) as t,
             t[1] as input_plain, t[2] as output_plain, t[3] as system_plain, t[4] as tools_plain
         from (
-            select l, list_transform([l."traceId", l."spanId"], lambda i: case
-                when regexp_full_match(i, '0*') then null
-                when regexp_full_match(i, '([0-9a-fA-F]{16}){1,2}') then lower(i)
-                when regexp_full_match(i, '[A-Za-z0-9+/]{11}=|[A-Za-z0-9+/]{22}==') then lower(hex(from_base64(i)))
-                else i end) as ids
-            from (
-                select unnest(flatten(list_transform(flatten(list_transform(
-                    json_transform("resourceLogs", '[{"scopeLogs": [{"logRecords": [{"traceId": "VARCHAR", "spanId": "VARCHAR",
-                        "eventName": "VARCHAR", "timeUnixNano": "VARCHAR", "observedTimeUnixNano": "VARCHAR",
-                        "attributes": [{"key": "VARCHAR", "value": {"stringValue": "VARCHAR", "arrayValue": {"values": "JSON"}, "kvlistValue": "JSON"}}]}]}]}]'),
-                    lambda r: r."scopeLogs")), lambda s: s."logRecords"))) as l
-                from read_json($files, format = 'newline_delimited', maximum_object_size = 16777216, columns = {"resourceLogs": 'JSON'})
-                where "resourceLogs" is not null))
+            select unnest(flatten(list_transform(flatten(list_transform(
+                json_transform("resourceLogs", '[{"scopeLogs": [{"logRecords": [{"traceId": "VARCHAR", "spanId": "VARCHAR",
+                    "eventName": "VARCHAR", "timeUnixNano": "VARCHAR", "observedTimeUnixNano": "VARCHAR",
+                    "attributes": [{"key": "VARCHAR", "value": {"stringValue": "VARCHAR", "arrayValue": {"values": "JSON"}, "kvlistValue": "JSON"}}]}]}]}]'),
+                lambda r: r."scopeLogs")), lambda s: s."logRecords"))) as l
+            from read_json($files, format = 'newline_delimited', maximum_object_size = 16777216, columns = {"resourceLogs": 'JSON'})
+            where "resourceLogs" is not null)
         where coalesce(l."eventName", list_filter(l.attributes, lambda x: x.key = 'event.name')[1].value."stringValue")
             = 'gen_ai.client.inference.operation.details')
     where span_id is not null
@@ -230,13 +215,7 @@ joined as (
                     when 'entry' then regexp_replace(done, '\{"key":("(?:[^"\\]|\\.)*"),"value":((?:"(?:[^"\\]|\\.)*"|[^"{}\[\]])*)\}', '\1:\2', 'g')
                     when 'object' then regexp_replace(done, '\{"kvlistValue":\{"values":\[((?:"(?:[^"\\]|\\.)*"|[^"{}\[\]])*)\]\}\}', chr(57344) || '\1' || chr(57345), 'g')
                     else regexp_replace(done, '\{"arrayValue":\{"values":\[((?:"(?:[^"\\]|\\.)*"|[^"{}\[\]])*)\]\}\}', chr(57346) || '\1' || chr(57347), 'g')
-                end), chr(57344) || chr(57345) || chr(57346) || chr(57347), '{}[]') end) as said,
-        -- A part larger than the whole, or a total that only adds up so, gives away an emitter that counts them apart.
-        coalesce(s.cache_read, 0) + coalesce(s.cache_write, 0) as cache_both,
-        cache_both > s.input_total or (cache_both > 0 and s.both_total = s.input_total + cache_both + s.output_total) as exclusive_input,
-        coalesce(s.reasoning, 0) + coalesce(s.output_audio, 0) + coalesce(s.output_image, 0) as output_parts,
-        output_parts > s.output_total or (coalesce(s.reasoning, 0) > 0 and not coalesce(exclusive_input, false)
-            and s.both_total = s.input_total + s.output_total + s.reasoning) as exclusive_output
+                end), chr(57344) || chr(57345) || chr(57346) || chr(57347), '{}[]') end) as said
     from spans as s
     left join counted_children as c on c.trace_id = s.trace_id and c.parent_span_id = s.span_id
     left join told as t on t.span_id = s.span_id and t.trace_id = s.trace_id
@@ -246,11 +225,7 @@ select
     landing_row,
     case when is_otlp and (not is_model_call or is_wrapper) then 'context' else 'call' end as record_kind,
     coalesce(
-        unreadable('input tokens', input_text, input_total),
-        unreadable('output tokens', output_text, output_total),
-        unreadable('cache read tokens', cache_read_text, cache_read),
-        unreadable('cache write tokens', cache_write_text, cache_write),
-        unreadable('reasoning tokens', reasoning_text, reasoning),
+        used.unreadable,
         unreadable('startTimeUnixNano', start_text, started_at),
         unreadable('endTimeUnixNano', end_text, finished_at),
         unreadable('cost', cost_text, as_usd(cost_text))) as unreadable,
@@ -267,21 +242,21 @@ select
     service_tier,
     server_address,
     try_cast(streaming_text as boolean) as is_streaming,
-    input_total - case when exclusive_input then 0 else cache_both end - coalesce(input_audio, 0) - coalesce(input_image, 0) as input_uncached_tokens,
-    cache_read as cache_read_tokens,
-    cache_write as cache_write_5m_tokens,
-    input_audio as input_audio_tokens,
-    input_image as input_image_tokens,
-    output_total - case when exclusive_output then 0 else output_parts end as output_text_tokens,
-    reasoning as reasoning_tokens,
-    output_audio as output_audio_tokens,
-    output_image as output_image_tokens,
-    case when exclusive_input then 'exclusive_emitter' when exclusive_output then 'exclusive_output_parts' end as usage_note,
+    used.input_uncached_tokens,
+    used.cache_read_tokens,
+    used.cache_write_5m_tokens,
+    used.input_audio_tokens,
+    used.input_image_tokens,
+    used.output_text_tokens,
+    used.reasoning_tokens,
+    used.output_audio_tokens,
+    used.output_image_tokens,
+    used.usage_note,
     started_at,
     coalesce(as_utc(first_token_text), started_at + to_microseconds(cast(case when first_chunk_us between 0 and 6e11 then first_chunk_us end as bigint))) as first_token_at,
     finished_at,
     case when has_error_status or error_class is not null then 'error' else 'ok' end as status,
-    as_count(http_status_text) as http_status,
+    case when http between 100 and 599 then http end as http_status,
     case when regexp_full_match(error_class, '[A-Za-z0-9_.:/-]{1,100}') then error_class when error_class is not null then '_OTHER' end as error_type,
     case when starts_with(finish_reasons, '[') and json_valid(finish_reasons) then json_extract_string(finish_reasons, '$[0]')
          else given(finish_reasons) end as finish_reason,
@@ -307,4 +282,4 @@ select
     said[4] as tool_definitions,
     said[2] as output_messages,
     request_params
-from joined
+from with_given_usage('joined')

@@ -90,3 +90,10 @@ def test_unreadable_and_other_lines() -> None:
     )
     rows = stage("feedback", "otel", [traces(span({})), {"resourceSpans": []}, {"foo": 1}, log("other", {})])
     assert [(row["landing_row"], row["record_kind"]) for row in rows] == [(n, "context") for n in (1, 2, 3, 4)]
+
+
+def test_ids_of_zeros_are_none() -> None:
+    zeros = {"traceId": "0" * 32, "spanId": "0" * 16}
+    call = traces(span({"gen_ai.operation.name": "chat", "gen_ai.response.id": "r9"}, **zeros))
+    event = log(EVENT, RESULT | {"gen_ai.response.id": "r9"}, **zeros)
+    assert of(("target_kind", "target_id", "trace_id"), call, event) == (None, None, None)

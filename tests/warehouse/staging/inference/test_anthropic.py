@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from tests.support.staging import stage
+from tests.warehouse.staging.inference.test_openai import EVENTS, STREAMED, sse
 
 MESSAGE = {
     "id": "msg_1",
@@ -191,3 +192,14 @@ def test_a_value_that_is_there_but_cannot_be_read_is_told(line, unreadable):
 @pytest.mark.parametrize("line", [{"foo": 1}, {}, "[1]", '"x"', {"type": 5}])
 def test_a_foreign_line_has_no_id(line):
     assert of(line, "record_kind", "inference_id") == ["call", None]
+
+
+@pytest.mark.parametrize("response", [EVENTS, sse(EVENTS), json.dumps(EVENTS)], ids=["list", "sse", "text"])
+def test_a_stream_reads_like_the_whole_message(response):
+    (found,) = stage("inference", "anthropic", [{"timestamp": 1795165201, "request": {"model": "claude-sonnet-5"}, "response": response}])
+    assert [found[n] for n in STREAMED] == ["anthropic:msg_1", "claude-sonnet-5", "ok", True, "tool_use", 1, 300, 1800]
+    assert found["output_text_tokens"] == 210
+    assert json.loads(found["output_messages"])["content"] == [
+        {"type": "text", "text": "Let me look."},
+        {"type": "tool_use", "id": "t1", "name": "find", "input": {"a": 1}},
+    ]

@@ -268,3 +268,11 @@ def test_wrong_types_are_told_and_foreign_lines_have_no_id():
     assert [row(x)["inference_id"] for x in ({"foo": 1}, {}, "[1]", log(requestId=None), log(requestId={"a": 1}))] == [None] * 5
     assert row(log(requestId="'; --\n"))["inference_id"] == "bedrock:'; --\n"
     assert row(log(schemaType="SomethingElse"))["record_kind"] == "context"
+
+
+def test_a_stream_tells_how_long_its_cache_is_kept_and_the_log_how_much():
+    usage = {"input_tokens": 300, "output_tokens": 1, "cache_creation": {"ephemeral_5m_input_tokens": 100, "ephemeral_1h_input_tokens": 400}}
+    line = log([{"type": "message_start", "message": {"usage": usage}}], operation="InvokeModelWithResponseStream")
+    line["input"] |= {"cacheReadInputTokenCount": 0, "cacheWriteInputTokenCount": 500}
+    names = ("input_uncached_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_text_tokens")
+    assert of(line, *names) == [300, 100, 400, 210]

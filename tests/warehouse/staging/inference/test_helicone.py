@@ -158,3 +158,12 @@ def test_a_value_that_is_there_but_cannot_be_read_is_told(change, unreadable):
 def test_without_a_delay_the_answer_has_its_own_time_and_foreign_lines_no_id():
     assert of(EXPORT | {"delay_ms": None}, "finished_at") == [datetime(2026, 11, 20, 9, 0, 3)]
     assert [row(x)["inference_id"] for x in ({"foo": 1}, {}, "[1]", EXPORT | {"request_id": ["r"]})] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("reference", "note"),
+    [("5b8efff7-9803-4103-a269-b633813fc60c", "gateway_cache_hit"), ("00000000-0000-0000-0000-000000000000", None), ("", None), (None, None)],
+)
+def test_served_from_the_gateways_own_cache(reference, note):
+    (found,) = stage("inference", "helicone", [EXPORT | {"cache_enabled": True, "cache_reference_id": reference}])
+    assert found["usage_note"] == note

@@ -228,6 +228,12 @@ def test_every_line_gives_a_row_and_foreign_ones_no_id() -> None:
     ]
 
 
+@pytest.mark.parametrize(("cache_hit", "note"), [(True, "gateway_cache_hit"), ("True", "gateway_cache_hit"), (False, None), (None, None)])
+def test_served_from_the_gateways_own_cache(cache_hit: object, note: str | None) -> None:
+    (found,) = calls(CALL | {"metadata": {"cache_hit": cache_hit}})
+    assert found["usage_note"] == note
+
+
 REAL = {  # calls, input and output tokens of the innermost generations
     "agno-2025-06-11": (2, 826, 245),
     "beeai-2025-08-01": (5, 5542, None),

@@ -122,12 +122,29 @@ def test_metadata_as_a_string_reads_like_metadata_as_an_object() -> None:
             None,
         ),
         (300, 50, {"cache_read_input_tokens": 1800}, (300, 1800, None, None, 50, None), "exclusive_emitter"),
-        (100, 50, {"completion_tokens_details": {"reasoning_tokens": 70}}, (100, None, None, None, 0, 70), "total_mismatch"),
+        (100, 50, {"completion_tokens_details": {"reasoning_tokens": 70}}, (100, None, None, None, 50, 70), "reasoning_apart"),
+        (
+            1000,
+            10,
+            {"prompt_tokens_details": {"cached_tokens": 900, "image_tokens": 800}},
+            (0, 900, None, None, 10, None),
+            "input_overlap",
+        ),
     ],
 )
 def test_tokens_in_disjoint_classes(prompt: int, completion: int, usage: dict, expected: tuple, note: str | None) -> None:
-    row = ROW | {"prompt_tokens": prompt, "completion_tokens": completion, "metadata": {"usage_object": usage}}
-    assert of(row, *TOKENS, "usage_note") == (*expected, note)
+    counts = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    assert of(ROW | counts | {"metadata": {"usage_object": usage}}, *TOKENS, "usage_note") == (*expected, note)
+
+
+def test_the_total_tells_that_reasoning_is_apart() -> None:
+    counts = {"prompt_tokens": 100, "completion_tokens": 100, "total_tokens": 280}
+    row = ROW | counts | {"metadata": {"usage_object": {"completion_tokens_details": {"reasoning_tokens": 80}}}}
+    assert of(row, "output_text_tokens", "reasoning_tokens", "usage_note") == (100, 80, "reasoning_apart")
+
+
+def test_a_status_of_zero_is_none() -> None:
+    assert of(ROW | {"status": "failure", "metadata": {"error_information": {"error_code": "0"}}}, "status", "http_status") == ("error", None)
 
 
 def test_failed_call_has_no_counts_and_no_message() -> None:
@@ -169,7 +186,7 @@ def test_end_time_repeated_is_no_first_token() -> None:
 @pytest.mark.parametrize(
     ("broken", "said"),
     [
-        ({"prompt_tokens": "many"}, "prompt_tokens cannot be read"),
+        ({"prompt_tokens": "many"}, "input tokens cannot be read"),
         ({"startTime": "yesterday"}, "startTime cannot be read"),
         ({"spend": {}}, "spend cannot be read"),
         ({"spend": "free"}, "spend cannot be read"),

@@ -321,6 +321,139 @@ def test_a_stream_kept_as_chunks():
     ]
 
 
+CHUNK = {"id": "chatcmpl-5", "object": "chat.completion.chunk", "created": 1795165203, "model": "gpt-4o"}
+
+
+def chunk(finish: str | None = None, index: int = 0, **delta: object) -> dict:
+    return CHUNK | {"choices": [{"index": index, "delta": delta, "finish_reason": finish}]}
+
+
+def call(index: int, id: str | None = None, name: str | None = None, arguments: str = "") -> dict:
+    return {"index": index, "id": id, "function": {"name": name, "arguments": arguments}}
+
+
+CHUNKS = [
+    CHUNK | {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
+    chunk(role="assistant", content=""),
+    chunk(content="Let me "),
+    chunk(content="look."),
+    chunk(tool_calls=[call(0, "c1", "find", '{"a":')]),
+    chunk(tool_calls=[call(0, arguments="1}")]),
+    chunk(tool_calls=[call(1, "c2", "find"), call(1, arguments="{}")]),
+    chunk("tool_calls"),
+    CHUNK | {"choices": [], "usage": USAGE},
+]
+EVENTS = [
+    {"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5", "content": [],
+        "stop_reason": None, "usage": {"input_tokens": 300, "cache_read_input_tokens": 1800, "output_tokens": 1}}},
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Let me "}},
+    {"type": "ping"},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "look."}},
+    {"type": "content_block_start", "index": 1, "content_block": {"type": "tool_use", "id": "t1", "name": "find", "input": {}}},
+    {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": '{"a":'}},
+    {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": " 1}"}},
+    {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"input_tokens": None, "output_tokens": 210}},
+    {"type": "message_stop"},
+]  # fmt: skip
+STREAMED = (
+    "inference_id",
+    "response_model",
+    "status",
+    "is_streaming",
+    "finish_reason",
+    "tool_call_count",
+    "input_uncached_tokens",
+    "cache_read_tokens",
+)
+
+
+def sse(events: list[dict], end: str = "\n\n") -> str:
+    return "".join((f"event: {e['type']}\n" if "type" in e else "") + f"data: {json.dumps(e)}{end}" for e in events)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        pytest.param(CHUNKS, id="usage last"),
+        pytest.param([*CHUNKS, "[DONE]"], id="done"),
+        pytest.param([*CHUNKS, CHUNK | {"choices": [], "usage": None}], id="usage not last"),
+        pytest.param(json.dumps(CHUNKS), id="text"),
+        pytest.param(sse(CHUNKS) + "data: [DONE]\n\n", id="sse"),
+        pytest.param(": PROCESSING\r\n\r\n" + sse(CHUNKS, "\r\n\r\n"), id="sse with a comment"),
+        pytest.param({"status_code": 200, "body": sse(CHUNKS)}, id="captured"),
+    ],
+)
+def test_a_stream_reads_like_the_whole_answer(response):
+    found = row(PAIR | {"response": response})
+    assert [found[n] for n in STREAMED] == ["openai:chatcmpl-5", "gpt-4o", "ok", True, "tool_calls", 2, 300, 1800]
+    assert found["provider_name"] == "azure"
+    (choice,) = json.loads(found["output_messages"])["choices"]
+    assert choice["message"] == {
+        "role": "assistant",
+        "content": "Let me look.",
+        "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "find", "arguments": '{"a":1}'}},
+            {"id": "c2", "type": "function", "function": {"name": "find", "arguments": "{}"}},
+        ],
+    }
+
+
+def test_streamed_choices_are_told_apart():
+    chunks = [chunk(index=1, content="b"), chunk(index=0, content="a"), chunk("length", index=1, content="d"), chunk("stop", index=0, content="c")]
+    found = row(PAIR | {"response": chunks})
+    choices = json.loads(found["output_messages"])["choices"]
+    assert [(c["message"]["content"], c["finish_reason"]) for c in choices] == [("ac", "stop"), ("bd", "length")]
+    assert (found["finish_reason"], found["tool_call_count"], found["input_uncached_tokens"]) == ("stop", 0, None)
+
+
+def test_parallel_calls_under_one_index_are_told_apart_by_id():
+    chunks = [chunk(tool_calls=[call(0, "c1", "f", "{}")]), chunk(tool_calls=[call(0, "c2", "g", "[]")]), chunk(function_call={"name": "h"})]
+    assert of(PAIR | {"response": chunks}, "tool_call_count") == [3]
+
+
+@pytest.mark.parametrize("response", [EVENTS, sse(EVENTS)], ids=["list", "sse"])
+def test_a_stream_of_another_provider(response):
+    found = row(PAIR | {"response": response})
+    assert [found[n] for n in STREAMED] == ["openai:msg_1", "claude-sonnet-5", "ok", True, "tool_use", 1, 300, 1800]
+    assert (found["output_text_tokens"], found["provider_name"]) == (210, "anthropic")
+
+
+def test_a_stream_of_the_responses_api():
+    head = {"id": "resp_4", "object": "response", "created_at": 1795165203, "model": "gpt-5"}
+    output = [{"type": "function_call", "name": "f"}, {"type": "message", "content": [{"type": "output_text", "text": "y"}]}]
+    usage = {"input_tokens": 2100, "input_tokens_details": {"cached_tokens": 1800}, "output_tokens": 210}
+    events = [
+        {"type": "response.created", "response": head | {"status": "in_progress", "output": []}},
+        {"type": "response.output_text.delta", "delta": "y"},
+        {"type": "response.completed", "response": head | {"status": "completed", "output": output, "usage": usage}},
+    ]
+    found = row(PAIR | {"response": events})
+    assert [found[n] for n in STREAMED] == ["openai:resp_4", "gpt-5", "ok", True, "completed", 1, 300, 1800]
+    assert json.loads(found["output_messages"])["output"] == output
+
+
+def test_a_stream_of_gemini():
+    def part(finish=None, **said):
+        return {"responseId": "g1", "modelVersion": "gemini-3", "candidates": [{"finishReason": finish, "content": {"parts": [said]}}],
+            "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 5, "totalTokenCount": 15}}  # fmt: skip
+
+    found = row(PAIR | {"response": [part(functionCall={"name": "f"}), part("STOP", text="")]})
+    assert [found[n] for n in STREAMED] == ["openai:g1", "gemini-3", "ok", True, "STOP", 1, 10, None]
+
+
+def test_a_stream_that_broke_keeps_its_tokens():
+    failed = [*EVENTS[:3], {"type": "error", "error": {"type": "overloaded_error"}}]
+    assert of(PAIR | {"response": failed}, "status", "error_type", "input_uncached_tokens") == ["error", "overloaded_error", 300]
+
+
+def test_events_of_no_known_shape_are_kept():
+    ollama = [{"model": "q", "message": {"content": "a"}}, {"model": "q", "done": True, "prompt_eval_count": 7, "eval_count": 2}]
+    found = row(PAIR | {"response": ollama})
+    assert (found["response_model"], found["input_uncached_tokens"], json.loads(found["output_messages"])) == ("q", 7, ollama)
+    assert of(PAIR | {"response": "data: [DONE]\n\n"}, "status", "input_uncached_tokens") == ["ok", None]
+
+
 def test_tool_calls_are_counted_over_all_choices():
     choice = {"finish_reason": "tool_calls", "message": {"tool_calls": [{"type": "function"}, {"type": "function"}]}}
     legacy = {"finish_reason": "function_call", "message": {"function_call": {"name": "f", "arguments": "{}"}}}

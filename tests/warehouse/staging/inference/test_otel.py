@@ -129,8 +129,32 @@ USAGE = "gen_ai.usage."
         ),
         pytest.param(
             {USAGE + "output_tokens": 10, USAGE + "reasoning_tokens": 25},
-            (None, None, None, 10, 25, "exclusive_output_parts"),
+            (None, None, None, 10, 25, "reasoning_apart"),
             id="more reasoning than output",
+        ),
+        pytest.param(
+            {
+                USAGE + "input_tokens": 100,
+                USAGE + "output_tokens": 100,
+                USAGE + "reasoning_tokens": 80,
+                USAGE + "total_tokens": 280,
+            },
+            (100, None, None, 100, 80, "reasoning_apart"),
+            id="total adds the reasoning",
+        ),
+        pytest.param(
+            {USAGE + "input_tokens": 2100, USAGE + "cache_read.input_tokens": 1800, USAGE + "audio.input_tokens": 400},
+            (0, 1800, None, None, None, "input_overlap"),
+            id="cached audio",
+        ),
+        pytest.param(
+            {
+                "llm.token_count.prompt": 100,
+                "llm.token_count.prompt_details.cache_read": 90,
+                "llm.token_count.prompt_details.audio": 50,
+            },
+            (0, 90, None, None, None, "input_overlap"),
+            id="cached audio, openinference",
         ),
     ],
 )
@@ -200,6 +224,7 @@ def test_a_failed_call_keeps_its_class_and_no_message() -> None:
         "429",
         429,
     )
+    assert of(traces(span(CHAT | {"http.response.status_code": 0})), "status", "http_status") == ("ok", None)
 
 
 def test_first_token_from_attribute_or_event() -> None:

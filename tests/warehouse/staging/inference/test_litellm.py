@@ -1,0 +1,106 @@
+"""LiteLLM StandardLoggingPayload lines → core.inference rows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+
+import pytest
+
+from tests.support.staging import stage
+
+PAYLOAD = {
+    "id": "chatcmpl-9f1",
+    "trace_id": "tr-1",
+    "call_type": "acompletion",
+    "stream": False,
+    "response_cost": 0.00459,
+    "status": "success",
+    "custom_llm_provider": "anthropic",
+    "model": "claude-sonnet-5",
+    "model_group": "smart",
+    "prompt_tokens": 2100,
+    "completion_tokens": 210,
+    "total_tokens": 2310,
+    "startTime": 1795165201.12,
+    "endTime": 1795165203.90,
+    "completionStartTime": 1795165201.73,
+    "cache_hit": False,
+    "saved_cache_cost": 0.0,
+    "request_tags": ["feature:triage"],
+    "end_user": "cust-42",
+    "metadata": {"user_api_key_team_id": "t-support"},
+    "messages": [{"role": "user", "content": "hi"}],
+    "response": {"choices": [{"message": {"content": "ho"}}], "usage": {"prompt_tokens_details": {"cached_tokens": 1800}}},
+    "model_parameters": {"temperature": 0.2, "tools": []},
+    "error_str": None,
+}
+
+
+def of(line: dict, *names: str) -> tuple:
+    (row,) = stage("inference", "litellm", [line])
+    return tuple(row[name] for name in names)
+
+
+def test_documented_payload() -> None:
+    (row,) = stage("inference", "litellm", [PAYLOAD])
+    expected = {
+        "unreadable": None,
+        "inference_id": "litellm:chatcmpl-9f1",
+        "provider_name": "anthropic",
+        "request_model": "smart",
+        "response_model": "claude-sonnet-5",
+        "input_uncached_tokens": 300,
+        "cache_read_tokens": 1800,
+        "output_text_tokens": 210,
+        "usage_note": None,
+        "started_at": datetime(2026, 11, 20, 9, 0, 1, 120000),
+        "first_token_at": datetime(2026, 11, 20, 9, 0, 1, 730000),
+        "finished_at": datetime(2026, 11, 20, 9, 0, 3, 900000),
+        "status": "ok",
+        "team": "t-support",
+        "user_id": "cust-42",
+        "reported_cost_usd": Decimal("0.00459"),
+    }
+    assert {name: row[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("cache_hit", "note"),
+    [(True, "gateway_cache_hit"), ("True", "gateway_cache_hit"), ("true", "gateway_cache_hit"), (False, None), ("False", None), (None, None)],
+)
+def test_served_from_the_gateways_own_cache(cache_hit: object, note: str | None) -> None:
+    line = PAYLOAD | {"cache_hit": cache_hit, "response_cost": 0, "saved_cache_cost": 0.004}
+    assert of(line, "usage_note", "reported_cost_usd", "cache_read_tokens") == (note, 0, 1800)
+
+
+USAGES = [
+    pytest.param((100, 100, 280), {"completion_tokens_details": {"reasoning_tokens": 80}}, (100, None, None, 100, 80, "reasoning_apart"), id="x.ai"),
+    pytest.param(
+        (100, 10, 310), {"completion_tokens_details": {"reasoning_tokens": 200}}, (100, None, None, 10, 200, "reasoning_apart"), id="x.ai, more reasoning"
+    ),
+    pytest.param((100, 100, 200), {"completion_tokens_details": {"reasoning_tokens": 80}}, (100, None, None, 20, 80, None), id="reasoning inside"),
+    pytest.param(
+        (1000, 10, 1010), {"prompt_tokens_details": {"cached_tokens": 900, "image_tokens": 800}}, (0, 900, 100, 10, None, "input_overlap"), id="cached media"
+    ),
+    pytest.param((300, 210, 2310), {"cache_read_input_tokens": 1800}, (300, 1800, None, 210, None, "exclusive_emitter"), id="cache apart"),
+]
+NAMES = ("input_uncached_tokens", "cache_read_tokens", "input_image_tokens", "output_text_tokens", "reasoning_tokens", "usage_note")
+
+
+@pytest.mark.parametrize(("counts", "usage", "expected"), USAGES)
+def test_tokens_are_read_as_everywhere(counts: tuple, usage: dict, expected: tuple) -> None:
+    line = PAYLOAD | dict(zip(("prompt_tokens", "completion_tokens", "total_tokens"), counts, strict=True)) | {"response": None}
+    assert of(line | {"metadata": {"usage_object": usage}}, "unreadable", *NAMES) == (None, *expected)
+    assert of(line | {"response": {"usage": usage}}, "unreadable", *NAMES) == (None, *expected)
+
+
+def test_a_status_of_zero_is_none() -> None:
+    failed = PAYLOAD | {"status": "failure", "error_information": {"error_code": "0", "error_class": "Timeout"}}
+    assert of(failed, "status", "http_status", "error_type") == ("error", None, "Timeout")
+
+
+def test_unreadable_values_are_named() -> None:
+    assert of(PAYLOAD | {"prompt_tokens": "many"}, "unreadable") == ("input tokens cannot be read",)
+    assert of(PAYLOAD | {"completion_tokens": -1}, "unreadable") == ("a token count below zero",)
+    assert of(PAYLOAD | {"startTime": "yesterday"}, "unreadable") == ("startTime cannot be read",)
