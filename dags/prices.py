@@ -2,17 +2,19 @@
 ### Prices: from every configured feed to the price book
 
 **Reads** the feeds in the settings (`flywheel.toml`, `[feeds.<name>]`) as they are published now; a feed that
-cannot be reached falls back to its last good file.
+cannot be reached falls back to its last good file. What an address says is landed under the day it was received.
 
 **Fills** `landing/<feed>/day=<day>/`, `core.price_quote`, `core.price` and `core.model`; prices that look like unit slips go to
 `core.quarantine`. Emits an asset event for its day, which starts `marts`; they find out which days the prices touch.
 
-**Re-run** as often as you like: a price that did not change adds no row. A folder of dated snapshots is brought in
-with `flywheel ingest`; *Trigger → Backfill* fills days whose files have already landed. A run without its day is
-refused.
+**Re-run** as often as you like: a price that did not change adds no row. An address is fetched for the day that just
+ended and for today only; a run of an older day reads what has landed, says so in its log, and succeeds. A folder of dated
+snapshots is brought in with `flywheel prices`. A run without its day is refused.
 
-**Broken?** A feed whose shape has changed stops here (`StopTheLine`) and the last good prices stay in force; the
-log names the staging select to edit. A feed that is up for retry could not be reached and has no earlier file.
+**Broken?** A snapshot that cannot be read, as the feed's shape has changed, is set aside in `core.quarantine` and the task
+fails (`SourceUnreadable`) when all the others are in; the last good prices stay in force. The log names the staging select to
+edit; the next run then takes it in. A negative price goes to quarantine by itself. A feed that is up for retry could not be
+reached and has no earlier file.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ FEEDS = {
 SNAPSHOT = re.compile(
     r"(?P<day>\d{4}-\d{2}-\d{2})(?:[T_](?P<hour>\d{2})[-:]?(?P<minute>\d{2})(?:[-:]?(?P<second>\d{2}))?Z?)?[^/]*\.json(?:\.gz|\.zst)?"
 )
+LAST_SECOND = time_of_day(23, 59, 59)
 GONE_FOR_GOOD = range(400, 500)
 MAY_COME_BACK = {408, 425, 429}
 
@@ -112,8 +113,8 @@ def snapshots(folder: str | os.PathLike[str]) -> list[tuple[str, datetime]]:
     """Snapshots of a feed in a folder (a path or any fsspec URL), oldest first, with the time each was taken (UTC).
 
     A name starts with the day, and may go on with the time: `2024-10-12.json.gz`, `2024-10-12T0630.json`, `2024-10-12-b.json`.
-    A day alone means its last second, so that nothing counts as known before it can have been. Other files are left out, with a
-    warning. Raises `NotConfigured` when there is no snapshot.
+    A day alone means its last second, so that nothing counts as known before it can have been; of one moment, the names tell which
+    is the later. Other files are left out, with a warning. Raises `NotConfigured` when there is no snapshot.
     """
     folder = os.fspath(folder)
     fs, root = fsspec.core.url_to_fs(folder)
@@ -128,7 +129,7 @@ def snapshots(folder: str | os.PathLike[str]) -> list[tuple[str, datetime]]:
         log.warning("%s: %d files named without a day are left out: %s", bare(folder), len(left_out), ", ".join(left_out[:5]))
     if not found:
         raise NotConfigured(f"{bare(folder)} holds no snapshots; they are named like 2024-10-12.json, .json.gz or .json.zst")
-    return sorted(found, key=lambda snapshot: (snapshot[1], snapshot[0]))
+    return sorted(found, key=lambda snapshot: (snapshot[1], snapshot[0].rsplit("/", 1)[-1].partition(".")[0], snapshot[0]))
 
 
 def embedded_genai_prices(path: Path) -> str:
@@ -228,7 +229,7 @@ def _taken_at(name: str) -> datetime | None:
         return None
     hour, minute, second = (match[part] for part in ("hour", "minute", "second"))
     try:
-        clock = time_of_day(23, 59, 59) if hour is None else time_of_day(int(hour), int(minute), int(second or 0))
+        clock = LAST_SECOND if hour is None else time_of_day(int(hour), int(minute), int(second or 0))
         return datetime.combine(date.fromisoformat(match["day"]), clock, UTC)
     except ValueError:
         return None

@@ -75,7 +75,13 @@ def readable(settings: Settings, landing_file: str, scratch: Path, lines: Lines 
         if shape == "lines":
             seen = _count_lines(local) if copied or lines is None else lines
             return Readable(landing_file, local, size, seen.count, scratch=copied, suspicious=seen.is_suspicious)
-        return _to_lines(settings, landing_file, size, local, shape, scratch)
+        try:
+            return _to_lines(settings, landing_file, size, local, shape, scratch)
+        except Unreadable:
+            if not _holds_lines(local, settings.max_line_bytes, 2 if shape == "array" else 1):
+                raise
+            # Lines after all, and the first of them broken: only taking them apart tells which.
+            return Readable(landing_file, local, size, _count_lines(local).count, scratch=copied, suspicious=True)
     except Unreadable as reason:
         return Readable(landing_file, _empty(scratch), size, 1, bad=[(1, str(reason))], scratch=True)
 
@@ -216,6 +222,20 @@ def _shape(path: Path) -> str:
     return "lines" if rest.startswith(b"{") and len(first) > 1 else "objects"
 
 
+def _holds_lines(path: Path, longest: int, enough: int) -> bool:
+    """Whether so many lines are objects by themselves. Indented ones are part of a larger object, and one alone may be an array's last."""
+    found = 0
+    with path.open("rb", buffering=CHUNK) as file:
+        while found < enough and (line := file.readline(longest + 1)):
+            if line.startswith(b"{"):
+                try:
+                    json.loads(line)
+                    found += 1
+                except (ValueError, RecursionError):
+                    pass
+    return found >= enough
+
+
 def _count_lines(path: Path) -> Lines:
     counter, chunk = LineCounter(), bytearray(CHUNK)
     with path.open("rb", buffering=0) as file:
@@ -269,13 +289,14 @@ def _to_lines(settings: Settings, landing_file: str, size: int, path: Path, shap
     format = "array" if shape == "array" else "unstructured"
     try:
         with connect(settings, only=()) as con, target.open("wb") as out:
-            reader = con.sql(
+            con.execute(
                 # Extracting the whole re-writes it without white space, so that it fits on one line.
                 f"select json_extract(json, '$')::varchar as line from read_json_objects({literal(str(path))}, format = '{format}', "
                 f"compression = 'uncompressed', maximum_object_size = {settings.max_line_bytes})"
-            ).to_arrow_reader(5_000)
-            for batch in reader:
-                for line in batch.column(0).to_pylist():
+            )
+            # Not through Arrow, which tells of bad JSON in the middle as if the disk had failed.
+            while batch := con.fetchmany(5_000):
+                for (line,) in batch:
                     count += 1
                     if not line.startswith("{"):
                         bad.append((count, "no JSON object"))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from pipelines.cli.console import console
+from pipelines.contracts import literal
 from pipelines.errors import NotConfigured
 from pipelines.settings import Settings
 
@@ -34,7 +37,12 @@ def sql(
     try:
         with views(settings) as con:
             if output != "table":
-                con.execute(f"copy ({asked}) to '/dev/stdout' (format {output}{', header' if output == 'csv' else ''})")
+                # Not straight to /dev/stdout, which would open what stands behind it anew and empty a file that is appended to.
+                with TemporaryDirectory() as folder:
+                    con.execute(f"copy ({asked}) to {literal(f'{folder}/answer')} (format {output}{', header' if output == 'csv' else ''})")
+                    with Path(folder, "answer").open("rb") as answer:
+                        shutil.copyfileobj(answer, sys.stdout.buffer)
+                sys.stdout.buffer.flush()
                 return
             found = con.execute(asked)
             if found.description is None:

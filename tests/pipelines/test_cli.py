@@ -144,6 +144,20 @@ def test_answers_for_other_programs_are_whole(flywheel, output, line):
     assert told.count(b"a b") == (200 if output == "table" else 300)
 
 
+def test_an_answer_goes_behind_what_a_file_holds_and_a_reader_may_go_away(flywheel):
+    flywheel("ingest", log(flywheel.folder / "a.jsonl", [call("a")]), "--format", "litellm")
+    asked = [sys.executable, "-m", "pipelines.cli", "sql", "--output", "csv", "select 2 as b"]
+    held = log(flywheel.folder / "held.csv", b"a\n1\n")
+    with held.open("ab") as out:
+        subprocess.run(asked, stdout=out, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert held.read_bytes() == b"a\n1\nb\n2\n"
+    reader, writer = os.pipe()
+    os.close(reader)
+    left = subprocess.run([*asked[:-1], "from range(100_000)"], stdout=writer, stderr=subprocess.PIPE, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    os.close(writer)
+    assert (left.returncode, left.stderr) == (1, b"")
+
+
 def test_simulated_logs_are_the_same_from_the_same_seed(flywheel):
     for folder in ("one", "two"):
         code, out, _ = flywheel("simulate", flywheel.folder / folder, "--calls", "50", "--days", "1", "--first-day", "2026-11-20", "--formats", "litellm")

@@ -6,17 +6,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from pipelines.engine import views
-from pipelines.errors import NotConfigured, RetryLater, SourceUnreadable
+from pipelines.errors import NotConfigured, RetryLater, SourceUnreadable, StopTheLine
 from pipelines.feeds import FEEDS, embedded_genai_prices, fetch, snapshots
 from pipelines.prices import ingest_feed
 from pipelines.settings import ROOT, Feed, Settings
+from tests.support.lakehouse import ask, log
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 GOOD = b'{"m": {"input_cost_per_token": 1e-06}}'
@@ -204,8 +205,8 @@ def test_snapshots_of_a_folder_oldest_first(tmp_path, caplog):
     assert [(Path(path).name, at.isoformat()) for path, at in found] == [
         ("2024-10-05.json", "2024-10-05T23:59:59+00:00"),
         ("2024-10-12T0630.json.zst", "2024-10-12T06:30:00+00:00"),
-        ("2024-10-12-b.json", "2024-10-12T23:59:59+00:00"),
         ("2024-10-12.json.gz", "2024-10-12T23:59:59+00:00"),
+        ("2024-10-12-b.json", "2024-10-12T23:59:59+00:00"),
     ]
     assert "2 files named without a day are left out: 2024-13-01.json, readme.md" in caplog.text
 
@@ -248,3 +249,132 @@ def test_a_price_select_of_ones_own_may_know_fewer_columns(tmp_path):
     ingest_feed(settings, "mine", date(2026, 11, 2))
     with views(settings) as con:
         assert con.execute("select count(*), count(listed_day) from core.price_quote where feed = 'mine'").fetchone() == (2, 0)
+
+
+def lists(**usd: float) -> bytes:
+    """A list in LiteLLM's format: models and what a million input tokens cost."""
+    return json.dumps({m: {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": u / 1e6} for m, u in usd.items()}).encode()
+
+
+def book(settings: Settings) -> list[tuple]:
+    """What is believed now: model, USD a million tokens, from when the price holds."""
+    return ask(settings, "select feed_model, cast(price_usd_per_unit * 1000000 as double), valid_from from core.price where known_to is null order by valid_from, 1")
+
+
+@pytest.fixture
+def settings(tmp_path) -> Settings:
+    return Settings(home=tmp_path / "home", memory_limit="400MB", threads=2)
+
+
+def test_what_an_address_says_now_is_no_news_of_a_past_day(publisher, settings, caplog):
+    settings.feeds = {"live": Feed(url=publisher.url, format="litellm")}
+    today, started = datetime.now(UTC).date(), datetime.now(UTC).replace(tzinfo=None)
+    publisher.answer = says(lists(m=10))
+    assert ingest_feed(settings, "live", today - timedelta(days=30)).files == 0
+    assert "nothing of that day has landed" in caplog.text
+    assert ingest_feed(settings, "live", today).kept == 1
+    before = book(settings)
+    publisher.answer = says(lists(m=20))
+    for past in (150, 30, 2):
+        assert ingest_feed(settings, "live", today - timedelta(days=past)).files == 0
+    assert book(settings) == before
+    # The daily run of a day starts after its end; what it receives is of the new day.
+    assert ingest_feed(settings, "live", today - timedelta(days=1)).kept == 1
+    (_, first, first_from), (_, second, second_from) = book(settings)
+    assert (first, second) == (10, 20)
+    assert started - timedelta(milliseconds=1) <= first_from < second_from <= datetime.now(UTC).replace(tzinfo=None)
+
+
+def test_an_address_that_takes_back_a_rise_on_the_same_day_is_believed_at_once(publisher, settings):
+    settings.feeds = {"live": Feed(url=publisher.url, format="litellm")}
+    for usd in (10, 20, 10, 10):
+        publisher.answer = says(lists(m=usd))
+        ingest_feed(settings, "live", datetime.now(UTC).date())
+    assert [usd for _, usd, _ in book(settings)] == [10, 20, 10]
+    assert ask(settings, "select count(*), count(distinct quoted_at) from core.price_quote") == [(3, 3)]
+
+
+def test_snapshots_of_one_day_hold_from_their_times(settings, tmp_path):
+    said = {"2026-10-01": 10, "2026-10-12T0600": 10, "2026-10-12T1800": 5, "2026-10-20": 6, "2026-10-20-b": 5, "2026-10-20-c": 4}
+    for name, usd in said.items():
+        log(tmp_path / f"snapshots/{name}.json", lists(m=usd))
+    packed = tmp_path / "snapshots/2026-10-22T063000.json.gz"
+    packed.write_bytes(gzip.compress(lists(m=3)))
+    settings.feeds = {"f": Feed(url=str(tmp_path / "snapshots"), format="litellm")}
+    assert ingest_feed(settings, "f", date(2026, 11, 1)).kept == 7
+    assert [(usd, str(at)[:19]) for _, usd, at in book(settings)] == [
+        (10, "2026-10-02 00:00:00"), (5, "2026-10-12 18:00:00"), (6, "2026-10-21 00:00:00"), (5, "2026-10-21 00:00:00"), (4, "2026-10-21 00:00:00"), (3, "2026-10-22 06:30:00"),
+    ]  # fmt: skip
+    assert ingest_feed(settings, "f", date(2026, 11, 1)).files == 0
+
+
+def test_of_two_files_brought_in_for_one_day_the_later_holds(settings, tmp_path):
+    settings.feeds = {"f": Feed(url=str(tmp_path / "list.json"), format="litellm")}
+    for usd, files in ((10, 1), (20, 1), (20, 0), (5, 1), (10, 1)):
+        log(tmp_path / "list.json", lists(m=usd))
+        assert ingest_feed(settings, "f", date(2026, 11, 20)).files == files
+        _, last, since = book(settings)[-1]
+        assert (last, since.replace(microsecond=0)) == (usd, datetime(2026, 11, 21))
+
+
+def test_a_broken_snapshot_costs_no_other(settings, tmp_path):
+    for day in range(1, 7):
+        log(tmp_path / f"snapshots/2026-11-0{day}.json", lists(m=day))
+    log(tmp_path / "snapshots/2026-11-02.json", lists(m=2)[:-20])
+    log(tmp_path / "snapshots/2026-11-05.json", b'{"data": []}')
+    (tmp_path / "snapshots/2026-11-06.json").rename(cut := tmp_path / "snapshots/2026-11-06.json.gz")
+    cut.write_bytes(gzip.compress(cut.read_bytes())[:-12])
+    settings.feeds = {"f": Feed(url=str(tmp_path / "snapshots"), format="litellm")}
+    with pytest.raises(SourceUnreadable, match="3 snapshots were set aside") as told:
+        ingest_feed(settings, "f", date(2026, 11, 7))
+    assert [name for name in ("-01", "-02", "-03", "-04", "-05", "-06") if f"2026-11{name}.json" in str(told.value)] == ["-02", "-05", "-06"]
+    assert [usd for _, usd, _ in book(settings)] == [1, 3, 4]
+    assert ask(settings, "select landing_file[7:16], promises, reason from core.quarantine where target_table = 'core.price_quote' order by 1") == [
+        ("2026-11-02", "readable", "does not read as litellm"), ("2026-11-05", "readable", "no price at all as litellm"), ("2026-11-06", "readable", "does not read as litellm"),
+    ]  # fmt: skip
+    assert ask(settings, "select sum(record_count), sum(kept_count), sum(quarantined_count) from core.landing_file") == [(6, 3, 3)]
+    # None of them holds back what comes later, nor is told again.
+    settings.feeds = {"f": Feed(url=str(log(tmp_path / "list.json", lists(m=9))), format="litellm")}
+    assert ingest_feed(settings, "f", date(2026, 11, 8)).kept == 1
+    assert [usd for _, usd, _ in book(settings)] == [1, 3, 4, 9]
+
+
+def test_a_snapshot_set_aside_is_taken_in_once_its_select_is_mended(settings, tmp_path):
+    theirs = (ROOT / "warehouse/staging/price/litellm.sql").read_text()
+    own = log(tmp_path / "formats/price/mine.sql", f"from ({theirs}) union all from ({theirs})".encode())
+    settings.user_formats = tmp_path / "formats"
+    settings.feeds = {"f": Feed(url=str(log(tmp_path / "list.json", lists(m=1))), format="mine")}
+    for _ in range(2):  # who asks for it again is told again
+        with pytest.raises(SourceUnreadable, match=r"(?s)list\.json: .*grain_unique is broken"):
+            ingest_feed(settings, "f", date(2026, 11, 1))
+    assert ask(settings, "select promises, source from core.quarantine") == [("grain_unique", "f")]
+    own.write_text(theirs)
+    assert ingest_feed(settings, "f", date(2026, 11, 1)).kept == 1
+    assert ask(settings, "select count(*) from core.quarantine") == [(0,)]
+    assert ask(settings, "select kept_count, quarantined_count from core.landing_file") == [(1, 0)]
+
+
+def test_a_select_that_does_not_run_is_no_fault_of_the_snapshots(settings, tmp_path):
+    log(tmp_path / "formats/price/mine.sql", b"select nothing from nowhere")
+    settings.user_formats = tmp_path / "formats"
+    settings.feeds = {"f": Feed(url=str(log(tmp_path / "list.json", lists(m=1))), format="mine")}
+    with pytest.raises(StopTheLine, match="the select of mine does not run"):
+        ingest_feed(settings, "f", date(2026, 11, 1))
+    log(tmp_path / "formats/price/mine.sql", (ROOT / "warehouse/staging/price/litellm.sql").read_bytes())
+    assert ingest_feed(settings, "f", date(2026, 11, 1)).kept == 1
+
+
+@pytest.mark.parametrize("format", ["litellm", "models_dev", "genai_prices"])
+def test_a_negative_price_holds_back_no_other(settings, tmp_path, format):
+    said = {
+        "litellm": json.loads(lists(good=1, bad=-1)),
+        "models_dev": {"lab": {"models": {"good": {"cost": {"input": 1}}, "bad": {"cost": {"input": -1}}}}},
+        "genai_prices": [{"id": "lab", "models": [{"id": "good", "prices": {"input_mtok": 1}}, {"id": "bad", "prices": {"input_mtok": -1}}]}],
+    }[format]
+    settings.feeds = {"f": Feed(url=str(log(tmp_path / "list.json", json.dumps(said).encode())), format=format)}
+    report = ingest_feed(settings, "f", date(2026, 11, 1))
+    assert (report.rows_in, report.kept, report.quarantined) == (2, 1, 1)
+    assert [(model.removeprefix("lab/"), usd) for model, usd, _ in book(settings)] == [("good", 1)]
+    [(key, promises)] = ask(settings, "select row_key, promises from core.quarantine")
+    assert (key.removeprefix("lab/"), promises) == ("bad input_uncached", "price_not_negative")
+    assert ask(settings, "select record_count, kept_count, quarantined_count from core.landing_file") == [(2, 1, 1)]

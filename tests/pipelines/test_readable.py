@@ -127,6 +127,27 @@ def test_a_bad_line_costs_no_other(settings, bad, reason, place):
     assert faults == [(place, reason)]
 
 
+@pytest.mark.parametrize("place", [1, 2])
+@pytest.mark.parametrize("broken", [b'{"id": "x", "said": "line one\nline two"}', b'{"id": "x",\n"n": }', b"[09:00:01] started\n[09:00:02] listening"])
+def test_a_record_torn_by_a_newline_costs_no_other(settings, broken, place):
+    lines = [plain(o).strip() for o in (A, B, C)]
+    lines.insert(place - 1, broken)
+    objects, numbers, faults = apart(settings, b"\n".join(lines) + b"\n")
+    assert objects == [A, B, C]
+    assert numbers == [n for n in (1, 2, 3, 4, 5) if n not in (place, place + 1)]
+    assert [n for n, _ in faults] == [place, place + 1]
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [json.dumps([A, B], indent=2).encode()[:-4], b'{\n  "id": "a",\n  "said": [\n    {"role": "user"}\n  ],\n', b"[\n" + plain(A)[:-1] + b",\n{broken,\n" + plain(B) + b"]"],
+    ids=["array", "object", "array with a broken record"],
+)
+def test_half_an_object_is_not_taken_for_lines(settings, raw):
+    found = look(settings, raw)
+    assert (found.path.read_bytes(), found.bad) == (b"", [(1, "no readable JSON: neither one object a line, nor an array, nor whole objects")])
+
+
 @pytest.mark.parametrize(
     ("raw", "numbers"),
     [(b"\xef\xbb\xbf" + plain(A, B), [1, 2]), (plain(A, B).replace(b"\n", b"\r\n"), [1, 2]), (b"\n\n" + plain(A) + b"  \n" + plain(B), [3, 5]),
