@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.console import Day, Format, Shown, SourceName, Url, console, day_or_today, settings_with
-from pipelines.errors import NotConfigured
+from pipelines.errors import FlywheelError, NotConfigured, RetryLater, StopTheLine
 from pipelines.settings import Feed, Settings
 
 app = typer.Typer()
@@ -61,10 +61,16 @@ def prices(
             raise NotConfigured("--format says which feed it is: litellm, openrouter, models_dev or genai_prices")
         names = [feed or format]
         settings.feeds[names[0]] = Feed(url=url, format=format)
+    failed: list[FlywheelError] = []
     for name in names:
-        with Shown() as shown:
-            report = ingest_feed(settings, name, day_or_today(day), shown)
-        console.print(str(report), highlight=False, soft_wrap=True)
+        try:
+            with Shown() as shown:
+                report = ingest_feed(settings, name, day_or_today(day), shown)
+            console.print(str(report), highlight=False, soft_wrap=True)
+        except FlywheelError as error:  # no reason for the other lists to wait
+            failed.append(error)
+    if failed:
+        raise (RetryLater if all(isinstance(error, RetryLater) for error in failed) else StopTheLine)("\n".join(map(str, failed))) from failed[0]
 
 
 @app.command()

@@ -136,7 +136,7 @@ def rights(con: Any, recipe: Recipe, made: Made) -> None:
         (before,) = con.execute("select count(*) from call").fetchall()[0]
         con.execute(
             """delete from work.call where conversation in (
-                select conversation_of(i.source, i.session_id, i.trace_id, i.inference_id) from core.inference as i join datasets.eval as e on e.inference_id = i.inference_id and e.started_at = i.started_at)"""
+                select thread_of(i.source, i.session_id, i.trace_id, i.inference_id) from core.inference as i join datasets.eval as e on e.inference_id = i.inference_id and e.started_at = i.started_at)"""
         )
         (after,) = con.execute("select count(*) from call").fetchall()[0]
         made.count("held out", "calls", before, {"conversation of datasets.eval": before - after} if before > after else {})

@@ -64,7 +64,7 @@ CALLS = f"""
 create or replace temp table confusion_call as
 with said as (
     select call.inference_id, call.started_at, cast(date_trunc('month', call.started_at) as date) as month_day,
-        concat(call.source, ' ', coalesce('s ' || call.session_id, 't ' || call.trace_id, 'c ' || call.inference_id)) as thread,
+        thread_of(call.source, call.session_id, call.trace_id, call.inference_id) as thread,
         coalesce(cost.model_name, lower(call.request_model)) as model_name, cost.list_cost_usd,
         1 - outcome.outcome_share as failure_share, outcome.evidence_weight, asked.prompt
     from core.inference as call
@@ -72,7 +72,7 @@ with said as (
     left join marts.call_cost as cost on cost.inference_id = call.inference_id and cost.started_at = call.started_at
     left join marts.call_outcome as outcome on outcome.inference_id = call.inference_id and outcome.started_at = call.started_at
     where call.started_at >= $from_day and call.started_at < $to_day
-        and coalesce(call.operation_name, 'chat') not in ('embeddings', 'embedding', 'rerank', 'moderation', 'image_generation', 'speech', 'transcription')
+        and is_generation(call.operation_name)
 ),
 counted as (
     select *, ('0x' || left(md5(thread), 8))::bigint / 4294967296 as thread_place, least(1, {MOST_CALLS} / count(*) over (partition by month_day)) as sampled_share

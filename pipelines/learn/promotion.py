@@ -269,7 +269,7 @@ def read_log(settings: Settings, lake: Lake) -> Log:
                 l.routing_candidates, coalesce(l.prompt, '') as prompt, coalesce(l.workload, '') as workload, s.group_key, s.split,
                 coalesce(l.turn_count, 0) as turn_count, coalesce(l.tool_definition_count, 0) as tool_definition_count,
                 coalesce(l.message_count, 0) as message_count, l.hour_count, l.provider_name,
-                concat(l.source, ' ', coalesce('s ' || l.session_id, 't ' || l.trace_id, 'c ' || l.inference_id)) as thread
+                thread_of(l.source, l.session_id, l.trace_id, l.inference_id) as thread
             from datasets.routing_log as l join datasets.routing_split as s using (inference_id)
             where l.is_matured and l.reward is not null and l.list_cost_usd is not null and s.split <> 'straddling'
             order by l.started_at desc, l.inference_id limit {MOST_ROWS}""").df()

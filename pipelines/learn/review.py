@@ -49,7 +49,7 @@ with looked_at as (
 ),
 call as (
     select outcome.inference_id, outcome.started_at, outcome.outcome_share, outcome.confidence_share, outcome.evidence_weight,
-        coalesce(call.source || ' s ' || call.session_id, call.source || ' t ' || call.trace_id, call.inference_id) as thread,
+        thread_of(call.source, call.session_id, call.trace_id, call.inference_id) as thread,
         coalesce(call.workload, '') as workload, coalesce(cost.model_name, lower(call.request_model), '') as model_name,
         outcome.outcome_status = 'resolved' and outcome.confidence_share >= {KNOWN_CONFIDENCE} as is_known,
         outcome.confidence_share < {OPEN_CONFIDENCE} and call.status = 'ok' and looked_at.inference_id is null

@@ -1,6 +1,14 @@
 -- The day on which a file arrived, as its place in landing says: <source>/day=<day>/<hash>.
 create or replace macro landed_on(landing_file) as try_cast(substring(landing_file, instr(landing_file, '/day=') + 5, 10) as date);
 
+-- Whether a call asked a model to say something, of which it can be told whether it did well.
+create or replace macro is_generation(operation_name) as
+    coalesce(operation_name, 'chat') not in ('embeddings', 'embedding', 'rerank', 'moderation', 'image_generation', 'speech', 'transcription');
+
+-- Calls that belong together: of one session, else of one trace. An id of one kind that equals one of another kind is another.
+create or replace macro thread_of(source, session_id, trace_id, inference_id) as
+    concat(source, ' ', coalesce('s ' || session_id, 't ' || trace_id, 'c ' || inference_id));
+
 -- Names of models, as the same model is called differently by every gateway, cloud and price list.
 
 -- Canonical name: lower case; the last path segment (all prefixes are providers, regions, sizes or owners); no Bedrock region,

@@ -11,7 +11,7 @@ with numbered as (
         concat_ws(chr(31), source, coalesce(workload, chr(30)), coalesce(traffic_kind, chr(30))) as corner
     from core.inference
     where started_at >= $from_day - interval 6 day and started_at < $to_day and request_model is not null
-      and coalesce(operation_name, 'chat') not in ('embeddings', 'embedding', 'rerank', 'moderation', 'image_generation', 'speech', 'transcription')
+      and is_generation(operation_name)
 ),
 -- Of a session that goes on for longer, the calls of the six days up to each count, whatever days are built together.
 call as (

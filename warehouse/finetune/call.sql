@@ -13,7 +13,7 @@ with consent as (
 called as (
     select
         i.inference_id, i.started_at, i.source, i.tenant, i.workload, i.request_model, i.provider_name,
-        conversation_of(i.source, i.session_id, i.trace_id, i.inference_id) as conversation,
+        thread_of(i.source, i.session_id, i.trace_id, i.inference_id) as conversation,
         i.finish_reason, i.status,
         coalesce(i.input_uncached_tokens, 0) + coalesce(i.cache_read_tokens, 0) + coalesce(i.cache_write_5m_tokens, 0) + coalesce(i.cache_write_1h_tokens, 0) as input_tokens,
         i.output_text_tokens,
@@ -29,7 +29,7 @@ called as (
       and ($sources is null or array_contains($sources, i.source)) and ($tenants is null or array_contains($tenants, i.tenant))
       and ($workloads is null or array_contains($workloads, i.workload)) and ($environments is null or array_contains($environments, i.environment))
       and ($models is null or array_contains($models, i.request_model))
-      and coalesce(i.operation_name, 'chat') not in ('embeddings', 'embedding', 'rerank', 'moderation', 'image_generation', 'speech', 'transcription')
+      and is_generation(i.operation_name)
 )
 select *,
     case

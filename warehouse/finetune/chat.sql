@@ -10,10 +10,6 @@ create or replace macro object_of(fields) as
 -- A JSON list of JSON texts, null where there is none.
 create or replace macro list_of(texts) as '[' || list_aggr(texts, 'string_agg', ',') || ']';
 
--- What shares sessions, else traces, is one conversation; an id of one kind that equals one of another kind is not.
-create or replace macro conversation_of(source, session_id, trace_id, inference_id) as
-    concat(source, ' ', coalesce('s ' || session_id, 't ' || trace_id, 'c ' || inference_id));
-
 create or replace macro chat_role(role) as
     case lower(role) when 'human' then 'user' when 'ai' then 'assistant' when 'model' then 'assistant' when 'developer' then 'system'
         when 'function' then 'tool' else lower(role) end;

@@ -12,7 +12,7 @@ with call as (
         coalesce('s ' || session_id, 't ' || trace_id, 'u ' || user_id) as thread
     from core.inference
     where started_at >= $from_day - interval 1 day and started_at < $to_day + interval 1 day
-      and coalesce(operation_name, 'chat') not in ('embeddings', 'embedding', 'rerank', 'moderation', 'image_generation', 'speech', 'transcription')
+      and is_generation(operation_name)
 ),
 -- How late it was seen to be on each day, so that a day says the same whatever days are built with it.
 newest as (
