@@ -95,6 +95,18 @@ def test_sources_of_the_settings(flywheel):
     assert (code, "no source named 'third'; sources set: gateway, other" in err) == (cli.EXIT_STOP, True)
 
 
+def test_a_price_list_that_cannot_be_read_leaves_the_others_their_turn(flywheel):
+    (flywheel.folder / "bad.json").write_text("{")
+    (flywheel.folder / "good.json").write_text(json.dumps({"gpt-4o": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 2.5e-6}}))
+    (flywheel.folder / "flywheel.toml").write_text("".join(
+        f'[feeds.{name}]\nurl = "{flywheel.folder}/{file}.json"\nformat = "litellm"\n' for name, file in (("a", "bad"), ("b", "good"), ("c", "missing"))
+    ))  # fmt: skip
+    code, out, err = flywheel("prices", "--day", "2026-11-20")
+    assert (code, "b → core.price: 1 files" in out) == (cli.EXIT_STOP, True)
+    assert "a: 1 snapshots were set aside" in err and "feed c: there is nothing" in err
+    assert "gpt-4o" in flywheel("sql", "select feed_model from core.price")[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
