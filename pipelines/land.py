@@ -129,14 +129,16 @@ def land(
     progress: Callable[[int], None] | None = None,
     *,
     each_day: bool = False,
+    mark: str = "",
     outlived: frozenset[str] = frozenset(),
 ) -> list[Landed]:
     """Copy what is at `url` into landing as having arrived on `day`; returns the files landed or found landed already.
 
     A file that was landed before and has not changed since (size, time or ETag) is not read again. `progress` is told
     the bytes copied. With `each_day` the same bytes land again on another day: a price list that returns to what it was is
-    news. What is `outlived` (paths of files that were taken in and are kept no longer) is not landed again. Raises `RetryLater`
-    when a read or write fails part-way; nothing half-copied is left visible.
+    news. A `mark` stands in the name that files land under, before their own suffix. What is `outlived` (paths of files that
+    were taken in and are kept no longer) is not landed again. Raises `RetryLater` when a read or write fails part-way; nothing
+    half-copied is left visible.
     """
     if not NAME.fullmatch(source):
         raise NotConfigured(f"{source!r} is no name for a source: letters, digits, -, _ and . only, a letter or digit first")
@@ -164,7 +166,7 @@ def land(
             if before and not each_day and out.exists(f"{root}/{before}"):
                 landed.append(Landed(before, out.size(f"{root}/{before}"), origin, lines))
                 continue
-            one = _copy(settings, fs, path, source, day, origin, progress, present)
+            one = _copy(settings, fs, path, source, day, origin, mark, progress, present)
             fresh.append((source, origin, version, one.path, one.lines.count, one.lines.is_suspicious))
             if one.path not in outlived:
                 landed.append(one)
@@ -232,6 +234,7 @@ def _copy(
     source: str,
     day: date,
     origin: str,
+    mark: str,
     progress: Callable[[int], None] | None,
     present: dict[str, str],
 ) -> Landed:
@@ -269,7 +272,7 @@ def _copy(
             ) from error
         if expected is not None and count < expected:
             raise RetryLater(f"{origin} ended after {count:,} of {expected:,} bytes; the connection broke or the file is being rewritten")
-        name = digest.hexdigest() + SUFFIX.search(path.rsplit("/", 1)[-1].lower())[0]
+        name = digest.hexdigest() + mark + SUFFIX.search(path.rsplit("/", 1)[-1].lower())[0]
         if name in present:
             return Landed(present[name], count, origin, lines.seen)
         final = f"{folder}/{name}"

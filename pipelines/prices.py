@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import duckdb
 import fsspec
@@ -104,21 +103,13 @@ def _place(landed: list[str], path: Path) -> timedelta:
 
 def _land(settings: Settings, feed: str, path: Path, day: date, into: timedelta) -> str:
     """Land a snapshot and return its path in landing, where its name tells the time of day: `<sha256>.t063000000.json`."""
-    if into == WHOLE_DAY:
-        return land(settings, feed, str(path), day, each_day=True)[0].path
     minutes, rest = divmod(into, timedelta(minutes=1))
-    suffix = f".t{minutes // 60:02}{minutes % 60:02}{rest // LATER:05}{path.suffix.lower()}"
-    digest = _sha256(path)
-    for there in landed_paths(settings, feed):
-        if landed_day(there) == day and _name(there) == digest + suffix:
-            return there
-    with TemporaryDirectory() as folder:
-        (named := Path(folder) / f"snapshot{suffix}").symlink_to(path.resolve())
-        return land(settings, feed, str(named), day, each_day=True)[0].path
+    mark = "" if into == WHOLE_DAY else f".t{minutes // 60:02}{minutes % 60:02}{rest // LATER:05}"
+    return land(settings, feed, str(path), day, each_day=True, mark=mark)[0].path
 
 
 def _into_day(landing_file: str) -> timedelta:
-    match = re.search(r"\.t(\d\d)(\d\d)(\d\d)(\d{3})(\.[a-z0-9]+)?$", landing_file)
+    match = re.search(r"/[0-9a-f]{64}\.t(\d\d)(\d\d)(\d\d)(\d{3})(\.[a-z0-9]+){0,2}$", landing_file)
     if not match:
         return WHOLE_DAY
     hours, minutes, seconds, milliseconds = map(int, match.groups()[:4])

@@ -45,10 +45,10 @@ def within(model: np.ndarray, week: np.ndarray, use: np.ndarray, price: np.ndarr
     lags = [_lagged(model, week, price, lag) for lag in range(horizon_weeks + 1)]
     known = np.isfinite(use) & np.all(np.isfinite(lags), axis=0)
     model, week, use, x = model[known], week[known], use[known], np.column_stack(lags)[known]
-    if reason := _unidentified(model, week, x):
-        return Estimate(reason=reason)
     # Before means are taken out: one large change moves what is left of all others.
     changed = _changed(model, x)
+    if reason := _unidentified(week, changed):
+        return Estimate(reason=reason)
     y, x = _without_means(use, week), np.column_stack([_without_means(column, week) for column in x.T])
     gram = x.T @ x
     if np.linalg.matrix_rank(gram, tol=1e-10) < x.shape[1]:
@@ -75,8 +75,8 @@ def pooled(log_use: np.ndarray, log_price: np.ndarray) -> float | None:
     return float(np.polyfit(log_price, log_use, 1)[0])
 
 
-def _unidentified(model: np.ndarray, week: np.ndarray, x: np.ndarray) -> str | None:
-    weeks, changed = len(np.unique(week)), _changed(model, x)
+def _unidentified(week: np.ndarray, changed: int) -> str | None:
+    weeks = len(np.unique(week))
     if weeks < MIN_WEEKS:
         return f"{weeks} week{'s' * (weeks != 1)} to compare, {MIN_WEEKS} are needed"
     if changed < MIN_CHANGED_MODELS:
