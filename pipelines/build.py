@@ -127,7 +127,7 @@ def _builder(settings: Settings, report: Report) -> Iterator[Callable[[str, Iter
     """What builds one table after another on one engine; in the end readers are shown all of them at once."""
     lake, due = Lake(settings), []
     try:
-        with connect(settings, only=MART_MACROS) as con:
+        with connect(settings, MART_MACROS) as con:
             yield lambda table, days: _build(lake, con, table, days, report, due)
     finally:
         # What the audits found of all tables is written at once. Should we die before, it is announced, and written by whoever comes next.
@@ -162,7 +162,7 @@ def _build(lake: Lake, con: duckdb.DuckDBPyConnection, table: str, days: Iterabl
 def stale_days(settings: Settings, table: str) -> list[date]:
     """Days of a mart whose inputs are others than when it was last built."""
     lake, promised = Lake(settings), contract(table)
-    with connect(settings, only=()) as con:
+    with connect(settings) as con:
         return _stale(lake, promised, _fingerprints(lake, con, promised, _input_files(lake, promised)))
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipelines import gate
 from pipelines.contracts import contract, literal
-from pipelines.engine import connect, write
+from pipelines.engine import STAGING_MACROS, connect, write
 from pipelines.errors import NotConfigured, StopTheLine
 from pipelines.follow import announcement, follow, recover, replacement, results, settle
 from pipelines.ingest import IngestReport
@@ -65,7 +65,7 @@ def _write(settings: Settings, lake: Lake, seen: Snapshot, source: str, format: 
     scratch.mkdir(parents=True)
     try:
         local = [unpacked(settings, path, scratch) for path in files]
-        with connect(settings) as con:
+        with connect(settings, STAGING_MACROS, references=True) as con:
             report(f"{source}: reading {len(files)} files", None)
             con.register("_file", pa.table({
                 "local": [str(p) for p in local], "landing_file": files, "landed_day": [landed_day(p) for p in files],
@@ -81,7 +81,7 @@ def _write(settings: Settings, lake: Lake, seen: Snapshot, source: str, format: 
             rows = pq.read_metadata(path).num_rows
             if rows == 0:
                 raise StopTheLine(f"{source}: {len(files)} files hold no rating at all as {format}; is it another leaderboard's format?")
-            audit = gate.audit(settings, promised, [str(path)], batch=f"{source} {landed_day(max(files, key=landed_day))}", expected_rows=rows)
+            audit = gate.audit(settings, promised, [str(path)], batch=f"{source} {landed_day(max(files, key=landed_day))}", expected_rows=rows, con=con)
             # A rating that a later file says again is a duplicate of the earlier file.
             ledger = write(con, scratch / "ledger.parquet", f"""
                 select {", ".join(contract("core.landing_file").typed())} from (

@@ -141,7 +141,7 @@ def _replace(lake: Lake, seen: Snapshot, steps: list[dict]) -> None:
         for step in dropping:
             alike.setdefault(tuple(step["on"].items()), []).append(step["drop"])
         dropped = "(" + " or ".join(_matches(on, drops) for on, drops in alike.items()) + ")"
-        with connect(lake.settings, only=()) as con:
+        with connect(lake.settings) as con:
             everything = parquet_list((e.path for e in seen.files), filename="_file")
             hit = {r[0] for r in con.execute(f"select distinct _file from {everything} t where {dropped}").fetchall()}
             for entry in seen.files:

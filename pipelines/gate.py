@@ -8,7 +8,8 @@ Both derive from the contract and read the rows once; no row becomes a Python ob
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import duckdb
 
 from pipelines.contracts import Contract, Promise, contract, literal, quoted, tables
-from pipelines.engine import MART_MACROS, borrowed, connect, parquet_list, view_sql
+from pipelines.engine import MART_MACROS, connect, cursor, parquet_list, view_sql
 from pipelines.errors import FlywheelError, PromiseBroken, RetryLater, StopTheLine
 from pipelines.settings import Settings
 
@@ -156,13 +157,13 @@ def audit(
     Returns the results; broken `warn` promises are in `warnings`. Raises `BatchRefused` (a `PromiseBroken`) when a `stop`
     promise is broken, a column is missing or a type differs; `StopTheLine` when a promise cannot be computed at all;
     `RetryLater` when disk or memory ran out. The results are also stored for `data_docs`. Within the settings' memory limit
-    and threads, in the DuckDB that is `con`'s where one is given; one audit at a time in a process.
+    and threads, in the DuckDB that is `con`'s where one is given, which knows `MART_MACROS`; one audit at a time in a process.
     """
     started = time.perf_counter()
     from pipelines import expectations
 
     listed = promises(promised, expected_rows)
-    with borrowed(con) if con else connect(settings, only=MART_MACROS) as con:
+    with _opened(settings, con) as con:
         _check_columns(con, promised, paths, batch)
         con.execute(view_sql("batch", [(c.name, c.type) for c in promised.columns], paths, alike=True))
         rows = con.execute("select count(*) from batch").fetchone()[0]
@@ -181,6 +182,21 @@ def audit(
         if found.broken:
             raise BatchRefused(_refusal(con, promised, found, checked), found)
     return found
+
+
+@contextmanager
+def _opened(settings: Settings, con: duckdb.DuckDBPyConnection | None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The DuckDB to audit in: another connection to the one given, in which nothing is left behind, or one of our own."""
+    if con is None:
+        with connect(settings, MART_MACROS) as own:
+            yield own
+        return
+    own = cursor(con)
+    try:
+        yield own
+    finally:
+        own.execute("drop view if exists batch")
+        own.close()
 
 
 def warm() -> None:

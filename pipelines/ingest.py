@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from pipelines import gate
 from pipelines.contracts import contract, literal, quoted
-from pipelines.engine import connect, parquet_list, write
+from pipelines.engine import STAGING_MACROS, connect, parquet_list, write
 from pipelines.erasure import tombstones
 from pipelines.erasure.rewrite import refuse_erased
 from pipelines.errors import NotConfigured, PromiseBroken
@@ -146,21 +146,23 @@ def _batches(
         wanted = set(only)
         todo = [p for p in paths if p in wanted]
     else:
-        todo = [p for p in paths if p not in _done(settings, lake, f"core.{target}", source)] if paths else []
+        done = _done(settings, lake, f"core.{target}", source) if paths else set()
+        todo = [p for p in paths if p not in done]
     if not todo:
         return []
     if reads_window(format_sql(settings, target, format)):
         # What takes the place of a file that was taken in long ago has later neighbours too.
         newest = max(landed_day(p) for p in todo) + timedelta(days=settings.window_days if replaced else 0)
         start = min(landed_day(p) for p in todo) - timedelta(days=settings.window_days)
-        return [[p for p in paths if p in set(todo) or start <= landed_day(p) <= newest]]
+        given = set(todo)
+        return [[p for p in paths if p in given or start <= landed_day(p) <= newest]]
     return [todo[n : n + BATCH_FILES] for n in range(0, len(todo), BATCH_FILES)]
 
 
 def _done(settings: Settings, lake: Lake, table: str, source: str) -> set[str]:
     if not lake.exists("core.landing_file"):
         return set()
-    with connect(settings, only=()) as con:
+    with connect(settings) as con:
         lake.attach(con, "core.landing_file")
         return {r[0] for r in con.execute("select landing_file from core.landing_file where target_table = ? and source = ?", [table, source]).fetchall()}
 
@@ -179,7 +181,7 @@ def _ingest_batch(
             report(f"{source}: looking at {len(batch)} files", None)
             lines = counted_lines(settings, source)
             files = [readable(settings, path, scratch, lines.get(path)) for path in batch]
-            with connect(settings) as con:
+            with connect(settings, STAGING_MACROS, references=True) as con:
                 staged = stage(settings, con, source, format, target, files, scratch, report)
                 if buried is not None and (renamed := refuse_erased(settings, lake, staged, source, format, scratch)):
                     batch = list(dict.fromkeys(renamed.get(path, path) for path in batch))
@@ -239,7 +241,7 @@ def _publish(
     report(f"{source}: auditing", None)
     audits = []
     if staged_files:
-        audits.append(gate.audit(settings, promised, [str(p) for p, _ in staged_files], batch=label, expected_rows=expected))
+        audits.append(gate.audit(settings, promised, [str(p) for p, _ in staged_files], batch=label, expected_rows=expected, con=con))
     steps: list[dict] = []
     if target in CONTENT:
         content = write_content(settings, staged, target, format, folder, report)

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 
 from pipelines import feeds, gate
 from pipelines.contracts import contract, literal, quoted
-from pipelines.engine import connect, write
+from pipelines.engine import MART_MACROS, STAGING_MACROS, connect, write
 from pipelines.errors import NotConfigured, RetryLater, SourceUnreadable, StopTheLine
-from pipelines.follow import announcement, follow, recover, replacement, results, settle
+from pipelines.follow import Announced, announcement, follow, follow_all, recover, replacement, results, settle
 from pipelines.gate import BatchRefused
 from pipelines.ingest import IngestReport
 from pipelines.lake import Lake, Snapshot, storage
@@ -193,7 +193,7 @@ def ingest_landed_feed(settings: Settings, feed: str, format: str, report: Repor
 
 def _ledger(settings: Settings, lake: Lake, feed: str) -> dict[str, int]:
     """Quotes kept of every snapshot that was looked at; none of those set aside."""
-    with connect(settings, only=()) as con:
+    with connect(settings) as con:
         lake.attach(con, "core.landing_file")
         return dict(con.execute("select landing_file, kept_count from core.landing_file where target_table = 'core.price_quote' and source = ?", [feed]).fetchall())
 
@@ -206,7 +206,7 @@ def _read_snapshots(settings: Settings, lake: Lake, seen: Snapshot, feed: str, f
     scratch.mkdir(parents=True)
     try:
         local = [unpacked(settings, path, scratch) for path in todo]
-        with connect(settings) as con:
+        with connect(settings, STAGING_MACROS, references=True) as con:
             report(f"{feed}: reading {len(todo)} snapshots", None)
             con.register("_snapshot", pa.table({
                 "local": [str(p) for p in local], "landing_file": todo,
@@ -228,7 +228,7 @@ def _read_snapshots(settings: Settings, lake: Lake, seen: Snapshot, feed: str, f
             if empty:
                 raise SourceUnreadable(f"{feed}: {empty} of {len(todo)} snapshots hold no price at all as {format}; is it another feed's format?")
             label = f"{feed} {landed_day(todo[0])} {hashlib.sha256(' '.join(todo).encode()).hexdigest()[:12]}"
-            audit = gate.audit(settings, promised, [str(path)], batch=label, expected_rows=rows)
+            audit = gate.audit(settings, promised, [str(path)], batch=label, expected_rows=rows, con=con)
             ledger = write(con, scratch / "ledger.parquet", f"""
                 select {", ".join(contract("core.landing_file").typed())} from (select f.landing_file, 'core.price_quote' as target_table, {literal(feed)} as source, {literal(format)} as source_format,
                     cast(f.quoted_at as date) as landed_day, b.byte_count, cast(1 as bigint) as line_count, count(q.landing_file) as record_count,
@@ -284,7 +284,7 @@ def _set_aside(settings: Settings, lake: Lake, seen: Snapshot, feed: str, format
     name = uuid.uuid4().hex
     scratch = settings.scratch / name
     try:
-        with connect(settings, only=()) as con:
+        with connect(settings) as con:
             said = {
                 "file": landing_file, "day": landed_day(landing_file), "feed": feed, "format": format, "promises": promises, "reason": reason, "bytes": fs.size(url),
             }
@@ -311,50 +311,47 @@ def write_book(settings: Settings, lake: Lake, feed: str | None = None) -> int:
 
     A function of core.price_quote alone: the order in which snapshots came does not matter.
     """
-    suspects = 0
-    for table in BOOK:
-        def attempt(seen: Snapshot, table: str = table) -> None:
-            nonlocal suspects
-            suspects = _write_book_table(settings, lake, seen, table, feed)
-        settle(lake, table, attempt)
-    return suspects
-
-
-def _write_book_table(settings: Settings, lake: Lake, seen: Snapshot, table: str, feed: str | None) -> int:
-    promised = contract(table)
     scratch = settings.scratch / uuid.uuid4().hex
     scratch.mkdir(parents=True)
+    due: list[Announced] = []
     try:
-        with connect(settings) as con:
-            quotes = lake.attach(con, "core.price_quote")
-            basis = str(quotes.id if quotes else None)
-            suspect_sql = (ROOT / "warehouse/core/price_suspect.sql").read_text().strip().rstrip(";")
-            con.execute(f"create or replace table core.price_suspect as {suspect_sql}")
-            suspects = con.execute("select count(*) from core.price_suspect s join core.price_quote q using (quote_id) where $feed is null or q.feed = $feed", {"feed": feed}).fetchone()[0]
-            if seen.table.properties.get("flywheel.basis") == basis:
-                return suspects
-            partition = promised.partition
-            whole = write(con, scratch / "whole.parquet", promised.typed_from(promised.select))
-            audit = gate.audit(settings, promised, [str(whole)], batch="all quotes")
-            staged: list[tuple[Path, str | None]] = [(whole, None)]
-            if partition:
-                values = [r[0] for r in con.execute(f"select distinct {quoted(partition.column)} from read_parquet({literal(str(whole))})").fetchall()]
-                staged = [
-                    (write(con, scratch / f"part-{n}.parquet", f"select * from read_parquet({literal(str(whole))}) where {quoted(partition.column)} = {literal(value)}"), value)
-                    for n, value in enumerate(values)
-                ]
-            name = uuid.uuid4().hex
-            steps = [results(lake, audit, scratch)]
-            if table == "core.price":
-                steps.append(_quarantined(lake, con, scratch))
-        lake.commit(
-            seen, [lake.upload(p, table, v) for p, v in staged], seen.files,
-            properties={"flywheel.basis": basis, **announcement(name, steps)},
-        )
-        follow(lake, table, name, steps)
-        return suspects
+        with connect(settings, MART_MACROS, references=True) as con:
+            for table in BOOK:
+                settle(lake, table, lambda seen, table=table: _write_book_table(settings, lake, con, seen, table, scratch / uuid.uuid4().hex, due))
+            of_feed = "select count(*) from core.price_suspect join core.price_quote using (quote_id) where $feed is null or price_quote.feed = $feed"
+            return con.execute(of_feed, {"feed": feed}).fetchone()[0]
     finally:
+        follow_all(lake, due)
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _write_book_table(settings: Settings, lake: Lake, con: duckdb.DuckDBPyConnection, seen: Snapshot, table: str, scratch: Path, due: list[Announced]) -> None:
+    """Commit one table of the book, unless it is of these very quotes; what must follow is added to `due`."""
+    promised, partition = contract(table), contract(table).partition
+    # Asked for after `seen` was read: another process may have added some and written the table.
+    quotes = lake.attach(con, "core.price_quote")
+    basis = str(quotes.id if quotes else None)
+    suspect_sql = (ROOT / "warehouse/core/price_suspect.sql").read_text().strip().rstrip(";")
+    con.execute(f"create or replace table core.price_suspect as {suspect_sql}")
+    if seen.table.properties.get("flywheel.basis") == basis:
+        return
+    whole = write(con, scratch / "whole.parquet", promised.typed_from(promised.select))
+    audit = gate.audit(settings, promised, [str(whole)], batch="all quotes", con=con)
+    staged: list[tuple[Path, str | None]] = [(whole, None)]
+    if partition:
+        values = [r[0] for r in con.execute(f"select distinct {quoted(partition.column)} from read_parquet({literal(str(whole))})").fetchall()]
+        staged = [
+            (write(con, scratch / f"part-{n}.parquet", f"select * from read_parquet({literal(str(whole))}) where {quoted(partition.column)} = {literal(value)}"), value)
+            for n, value in enumerate(values)
+        ]
+    name, steps = uuid.uuid4().hex, [results(lake, audit, scratch)]
+    if table == "core.price":
+        steps.append(_quarantined(lake, con, scratch))
+    lake.commit(
+        seen, [lake.upload(p, table, v) for p, v in staged], seen.files,
+        properties={"flywheel.basis": basis, **announcement(name, steps)},
+    )
+    due.append(Announced(table, name, steps))
 
 
 def _quarantined(lake: Lake, con, scratch: Path) -> dict:

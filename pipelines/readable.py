@@ -109,7 +109,7 @@ def take_apart(settings: Settings, file: Readable, scratch: Path, keys: list[str
     clean = scratch / f"{Path(file.landing_file).name}.clean"
     bad: list[tuple[int, str]] = []
     count = row = 0
-    with connect(settings, only=()) as con, clean.open("wb") as out, pq.ParquetWriter(
+    with connect(settings) as con, clean.open("wb") as out, pq.ParquetWriter(
         lines := clean.with_suffix(".lines.parquet"), pa.schema([("row", pa.int64()), ("line", pa.int64())])
     ) as index:
         for batch in _batches(_lines(file.path, settings.max_line_bytes)):
@@ -288,7 +288,7 @@ def _to_lines(settings: Settings, landing_file: str, size: int, path: Path, shap
     count, bad = 0, []
     format = "array" if shape == "array" else "unstructured"
     try:
-        with connect(settings, only=()) as con, target.open("wb") as out:
+        with connect(settings) as con, target.open("wb") as out:
             con.execute(
                 # Extracting the whole re-writes it without white space, so that it fits on one line.
                 f"select json_extract(json, '$')::varchar as line from read_json_objects({literal(str(path))}, format = '{format}', "

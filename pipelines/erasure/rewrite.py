@@ -227,7 +227,8 @@ def refuse_erased(settings: Settings, lake: Lake, staged: Staged, source: str, f
     owned = {tombstones.tombstone_hash(settings, i.kind, i.text) for i in identifiers}
     found, known = sweep(
         landing, paths, identifiers, set(), lambda links: others(lake, links, stones), lambda path: format, lambda path: system)  # fmt: skip
-    if fresh := {i for i in known if i.is_telling and tombstones.tombstone_hash(settings, i.kind, i.text) not in stones.keys() | owned}:
+    told = stones.keys() | owned
+    if fresh := {i for i in known if i.is_telling and tombstones.tombstone_hash(settings, i.kind, i.text) not in told}:
         from datetime import UTC, datetime
 
         tombstones.bury(lake, fresh, next(iter(_erasures(lake, owned)), "arrival"), datetime.now(UTC).replace(tzinfo=None), opens=False)

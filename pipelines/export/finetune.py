@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.contracts import contract, literal
-from pipelines.engine import connect
+from pipelines.engine import MART_MACROS, connect
 from pipelines.errors import NotConfigured
 from pipelines.export.folder import listed, publish
 from pipelines.export.presidio import redacted
@@ -91,7 +91,7 @@ def export_dataset(settings: Settings, dataset_version: str, format: str, to: st
     scratch = settings.scratch / f"export-{uuid.uuid4().hex}"
     scratch.mkdir(parents=True)
     try:
-        with connect(settings) as con:
+        with connect(settings, MART_MACROS) as con:
             con.execute("set threads = 1")  # the same bytes every time
             for name in ("chat", "export"):
                 con.execute((FOLDER / f"{name}.sql").read_text())

@@ -26,7 +26,7 @@ from typing import Any
 
 from pipelines.build import build_tables
 from pipelines.contracts import contract, literal, quoted
-from pipelines.engine import connect
+from pipelines.engine import MART_MACROS, connect
 from pipelines.errors import NotConfigured, StopTheLine
 from pipelines.export.folder import listed, publish
 from pipelines.lake import Lake, storage
@@ -125,7 +125,7 @@ def export_routing(settings: Settings, format: str, to: str) -> Export:
     scratch.mkdir(parents=True)
     done = Export(format, to)
     try:
-        with connect(settings) as con:
+        with connect(settings, MART_MACROS) as con:
             con.execute("set threads = 1")  # the same bytes every time
             snapshots = {name: seen.id for name in TABLES if (seen := lake.attach(con, name))}
             done.funnel = _funnel(con, LOG if chosen.source == "datasets.routing_log" else "datasets.routing_wide",

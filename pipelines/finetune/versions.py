@@ -18,7 +18,7 @@ import fsspec
 
 from pipelines import finetune, gate
 from pipelines.contracts import Contract, contract, literal, quoted
-from pipelines.engine import connect, write
+from pipelines.engine import MART_MACROS, connect, write
 from pipelines.errors import NotConfigured, StopTheLine
 from pipelines.finetune import stages
 from pipelines.finetune.recipe import Recipe, load
@@ -109,7 +109,7 @@ def _folder(settings: Settings, recipe: Recipe, day: date) -> Path:
 @contextmanager
 def _opened(settings: Settings, folder: Path) -> Iterator[Any]:
     folder.mkdir(parents=True, exist_ok=True)
-    with connect(settings) as con:
+    with connect(settings, MART_MACROS, references=True) as con:
         stages.open_work(con, folder / "work.duckdb")
         yield con
 

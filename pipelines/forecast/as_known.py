@@ -8,7 +8,7 @@ from datetime import datetime
 
 import duckdb
 
-from pipelines.engine import MACROS
+from pipelines.engine import MART_MACROS
 from pipelines.settings import ROOT
 
 BOOK = ("core.price_suspect", "core.price", "core.model")
@@ -25,7 +25,7 @@ def book_as_known(con: duckdb.DuckDBPyConnection, at: datetime) -> Iterator[duck
     past = duckdb.connect()
     try:
         past.execute("set timezone = 'UTC'; set enable_progress_bar = false; create schema core; create schema marts")
-        for name in MACROS:
+        for name in MART_MACROS:
             past.execute((ROOT / "warehouse" / name).read_text())
         for name in ("provider", "model_alias"):
             _copy(past, name, con.sql(f"from {name}"))

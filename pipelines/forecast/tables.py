@@ -23,7 +23,7 @@ from pipelines.settings import ROOT, Settings
 def forecast_price(settings: Settings, origin: datetime | None = None) -> pd.DataFrame:
     """Fill forecasts.price_change at an origin (default: the latest snapshot of any feed) and return its rows."""
     lake = Lake(settings)
-    with connect(settings) as con:
+    with connect(settings, references=True) as con:
         origin = _quotes(lake, con, origin)
         with book_as_known(con, origin) as past:
             rows = price.forecast(past, origin)
@@ -38,7 +38,7 @@ def forecast_capability(settings: Settings, origin: datetime | None = None) -> p
     lake = Lake(settings)
     if not lake.exists("core.capability"):
         raise NotConfigured("no leaderboard has been brought in, so capability is not known; flywheel capabilities does it")
-    with connect(settings) as con:
+    with connect(settings, references=True) as con:
         origin = _quotes(lake, con, origin)
         lake.attach(con, "core.capability")
         _, widths = capability.backtest(con, until=origin)
@@ -92,7 +92,7 @@ def record_of_prices(settings: Settings) -> None:
     lake = Lake(settings)
     if not lake.exists("core.price_quote"):
         return
-    with connect(settings) as con:
+    with connect(settings, references=True) as con:
         last = _quotes(lake, con, None)
         records = [price.record(rows)] if len(rows := price.backtest(con)) else []
         if lake.exists("core.capability"):

@@ -25,7 +25,7 @@ import pyarrow as pa
 import yaml
 
 from pipelines.contracts import contract
-from pipelines.engine import connect, parquet_list, write
+from pipelines.engine import MART_MACROS, connect, parquet_list, write
 from pipelines.errors import NotConfigured, StopTheLine
 from pipelines.lake import Lake, Snapshot, storage
 from pipelines.learn import model_file, plain_policy
@@ -257,7 +257,7 @@ def read_log(settings: Settings, lake: Lake) -> Log:
     for name in ("datasets.routing_log", "datasets.routing_split"):
         if not lake.exists(name):
             raise NotConfigured(f"{name} has not been built; run: flywheel build {name}")
-    with connect(settings) as con:
+    with connect(settings, MART_MACROS) as con:
         log_seen, split_seen = lake.attach(con, "datasets.routing_log"), lake.attach(con, "datasets.routing_split")
         funnel = con.execute(
             """select count(*), count(*) filter (where is_matured), count(*) filter (where is_matured and reward is not null),

@@ -30,7 +30,7 @@ from pipelines import gate  # noqa: E402
 from pipelines.build import build_table  # noqa: E402
 from pipelines.contracts import contract, literal  # noqa: E402
 from pipelines.day_by_day import write_each_day  # noqa: E402
-from pipelines.engine import connect  # noqa: E402
+from pipelines.engine import MART_MACROS, connect  # noqa: E402
 from pipelines.lake import Lake  # noqa: E402
 from pipelines.prices import ingest_feed  # noqa: E402
 from pipelines.settings import Feed, Settings  # noqa: E402
@@ -115,7 +115,7 @@ def timed(what: str, calls: int, work: Callable[[], object]) -> None:
 
 def select_only(settings: Settings, days: list[date], written: bool) -> None:
     lake, promised = Lake(settings), contract("marts.call_cost")
-    with connect(settings) as con:
+    with connect(settings, MART_MACROS, references=True) as con:
         for name in promised.reads:
             lake.attach(con, name)
         con.execute("set preserve_insertion_order = false")

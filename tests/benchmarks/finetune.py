@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from pipelines.contracts import contract  # noqa: E402
-from pipelines.engine import connect, write  # noqa: E402
+from pipelines.engine import MART_MACROS, connect, write  # noqa: E402
 from pipelines.finetune import stages  # noqa: E402
 from pipelines.finetune.versions import build_dataset  # noqa: E402
 from pipelines.lake import Lake  # noqa: E402
@@ -179,7 +179,7 @@ def _stored(settings: Settings, folder: Path, conversations: int) -> None:
 
 def beside_datasketch(texts: int) -> None:
     """Near-duplicates by datasketch's MinHash and LSH with the same shingles, bands and threshold, on the same texts; all of it, tokens included."""
-    with connect(Settings(home=Path(tempfile.gettempdir()) / "flywheel-near", memory_limit="2GB", threads=2)) as con:
+    with connect(Settings(home=Path(tempfile.gettempdir()) / "flywheel-near", memory_limit="2GB", threads=2), MART_MACROS) as con:
         con.execute(f"create temp table drawn as select i as no, array_to_string(list_transform(range(200), lambda k: 'word' || (hash((case when i % 20 = 7 and k % 30 <> 4 then i - 3 else i end) * 1000 + k) % 20000)), ' ') as said from range({texts}) as r (i)")
         started = time.perf_counter()
         a, _ = near_pairs(con, "select no, word_hashes(text_words(said)) as word from drawn", 0.7)

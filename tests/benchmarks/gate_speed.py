@@ -23,7 +23,7 @@ import duckdb
 
 from pipelines import gate
 from pipelines.contracts import contract, literal, quoted
-from pipelines.engine import connect
+from pipelines.engine import MART_MACROS, connect
 from pipelines.settings import Settings
 
 WARM_SECONDS = 4.0
@@ -189,7 +189,7 @@ def plant(con: duckdb.DuckDBPyConnection, clean: Path, path: Path, rows: int) ->
 
 def find(settings: Settings, path: Path) -> dict[str, set[str]]:
     """Keys of broken rows, with the promises each breaks."""
-    with connect(settings) as con:
+    with connect(settings, MART_MACROS) as con:
         found = con.execute(gate.broken_sql(TABLE, f"read_parquet({literal(str(path))})", [KEY])).fetchall()
     return {key: set(promises.split(",")) for key, promises, _ in found}
 

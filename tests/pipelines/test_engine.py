@@ -17,7 +17,7 @@ def settings(tmp_path):
 
 
 def test_what_a_borrower_makes_is_gone_when_it_is_given_back(settings):
-    with connect(settings, only=MART_MACROS) as con:
+    with connect(settings, MART_MACROS) as con:
         for _ in range(2):
             with borrowed(con) as own:
                 own.execute("create schema core; create view core.call as select 1 as n; create view provider as select 1 as n")
@@ -31,7 +31,7 @@ def test_what_a_borrower_makes_is_gone_when_it_is_given_back(settings):
 
 
 def test_it_is_given_back_clean_after_a_failure_too(settings):
-    with connect(settings, only=MART_MACROS) as con:
+    with connect(settings, MART_MACROS) as con:
         with pytest.raises(duckdb.Error), borrowed(con) as own:
             own.execute("create schema core; create table core.call (n int)")
             own.execute("select no such thing")
@@ -39,7 +39,7 @@ def test_it_is_given_back_clean_after_a_failure_too(settings):
 
 
 def test_a_borrower_speaks_utc_and_knows_the_macros(settings):
-    with connect(settings, only=MART_MACROS) as con, borrowed(con) as own:
+    with connect(settings, MART_MACROS) as con, borrowed(con) as own:
         assert own.execute("select current_setting('timezone')").fetchone() == ("UTC",)
         macros = "select list(distinct function_name order by function_name) from duckdb_functions() where function_type = 'macro' and not internal"
         assert own.execute(macros).fetchone() == con.execute(macros).fetchone()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import ingest
 from pipelines.errors import FlywheelError, RetryLater, SourceUnreadable, StopTheLine
 from pipelines.gate import data_docs
 from pipelines.ingest import ingest_landed, ingest_source
@@ -207,6 +208,16 @@ def test_nothing_new_changes_nothing(tmp_path):
     assert (report.files, report.rows_in) == (0, 0)
     assert hashes(settings) == before
     assert {t: Lake(settings).snapshot(t).id for t in CORE} == snapshots
+
+
+def test_the_ledger_is_asked_once_a_table_however_many_files_have_landed(tmp_path, monkeypatch):
+    settings, asked, real = warehouse(tmp_path / "home", tmp_path / "logs"), [], ingest._done
+    for n in range(3):
+        log(tmp_path / f"logs/{n}.jsonl", [call(f"c{n}")])
+    monkeypatch.setattr(ingest, "_done", lambda settings, lake, table, source: asked.append(table) or real(settings, lake, table, source))
+    for _ in range(2):
+        ingest_source(settings, "app", DAY)
+    assert len(asked) == 2 * len(set(asked))
 
 
 def test_processes_that_ingest_overlapping_files_at_once_repeat_and_lose_nothing(tmp_path):

@@ -19,7 +19,7 @@ RULE = "policy,tenant,team,environment,allowed\neurope,,,,eu\n"
 
 def test_every_embedded_file_can_be_read(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    with connect(settings) as con:
+    with connect(settings, references=True) as con:
         rows = {name: con.execute(f"select count(*) from reference.{name}").fetchone()[0] for name in settings.reference_files()}
     # What only the user can know is empty.
     assert {name for name, count in rows.items() if count == 0} == {"commitment", "contract_discount", "residency_policy", "training_consent", "training_spend"}
@@ -29,7 +29,7 @@ def test_a_file_of_ones_own_takes_the_place_of_the_embedded_one(tmp_path: Path) 
     own = tmp_path / "own"
     own.mkdir()
     (own / "residency_policy.csv").write_text("# mine\nallowed,policy,tenant,note,team,environment\neu,europe,,why,,\n")
-    with connect(Settings(home=tmp_path, reference=own)) as con:
+    with connect(Settings(home=tmp_path, reference=own), references=True) as con:
         assert con.execute("select policy, tenant, allowed from reference.residency_policy").fetchall() == [("europe", None, "eu")]
         assert con.execute("select count(*) from reference.region").fetchone()[0] > 100
 

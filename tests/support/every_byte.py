@@ -11,6 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import zstandard
 
+WORD = re.compile(rb"[\w-]+")
+
 
 def haystack(path: Path) -> Iterable[bytes]:
     """A file's bytes, unpacked and decoded."""
@@ -25,6 +27,14 @@ def haystack(path: Path) -> Iterable[bytes]:
 
 
 def grep(folder: Path, strings: Iterable[str]) -> dict[str, set[bytes]]:
-    """Files in which any of the strings stands alone."""
-    wanted = re.compile(b"|".join(rb"(?<![\w-])" + re.escape(s.encode()) + rb"(?![\w-])" for s in sorted(strings)))
-    return {str(p.relative_to(folder)): set(wanted.findall(data)) for p in folder.rglob("*") if p.is_file() for data in haystack(p) if wanted.search(data)}
+    """Files in which any of the strings stands alone. Looked for is only what begins with a word of the file."""
+    by_word: dict[bytes, list[re.Pattern[bytes]]] = {}
+    for s in {s.encode() for s in strings}:
+        by_word.setdefault(WORD.search(s)[0], []).append(re.compile(rb"(?<![\w-])" + re.escape(s) + rb"(?![\w-])"))
+    found: dict[str, set[bytes]] = {}
+    for path in folder.rglob("*"):
+        for data in haystack(path) if path.is_file() else ():
+            words = by_word.keys() & set(WORD.findall(data))
+            if hits := {hit[0] for word in words for wanted in by_word[word] if (hit := wanted.search(data))}:
+                found.setdefault(str(path.relative_to(folder)), set()).update(hits)
+    return found

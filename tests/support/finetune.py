@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 
 from pipelines.contracts import contract
-from pipelines.engine import connect, write
+from pipelines.engine import MART_MACROS, connect, write
 from pipelines.finetune import stages
 from pipelines.finetune.recipe import Recipe
 from pipelines.lake import Lake
@@ -59,7 +59,7 @@ def staged(recipe: Recipe, calls: list[Row], feedback: list[Row] = (), held: lis
     with tempfile.TemporaryDirectory() as folder:
         for name, text in reference.items():
             (Path(folder) / f"{name}.csv").write_text(text.strip() + "\n")
-        with connect(Settings(home=Path(folder) / "home", reference=folder if reference else None, threads=2)) as con:
+        with connect(Settings(home=Path(folder) / "home", reference=folder if reference else None, threads=2), MART_MACROS, references=True) as con:
             for name, rows in drawn_tables(calls, feedback, held).items():
                 fill(con, contract(name), rows)
             yield con, stages.run(con, recipe)

@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from pipelines.contracts import Contract, contract
-from pipelines.engine import connect
+from pipelines.engine import MART_MACROS, connect
 from pipelines.settings import Settings
 
 DAY = date(2026, 11, 20)
@@ -56,7 +56,7 @@ def drawn(table: str, reads: dict[str, Iterable[Row]], days: tuple[date, date] =
     with tempfile.TemporaryDirectory() as folder:
         for name, text in reference.items():
             (Path(folder) / f"{name}.csv").write_text(text.strip() + "\n")
-        with connect(Settings(home=Path(folder) / "home", reference=folder if reference else None, threads=2)) as con:
+        with connect(Settings(home=Path(folder) / "home", reference=folder if reference else None, threads=2), MART_MACROS, references=True) as con:
             if unknown := reads.keys() - set(promised.reads):
                 raise AssertionError(f"{table} does not read {unknown}")
             for name in promised.reads:

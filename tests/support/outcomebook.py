@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from pipelines.contracts import contract, quoted
-from pipelines.engine import MACROS, signal_rules
+from pipelines.engine import MART_MACROS, signal_rules
 from pipelines.settings import ROOT, Settings
 
 INPUTS = ("core.inference", "core.inference_content", "core.feedback", "marts.call_cost")
@@ -21,7 +21,7 @@ def connection(rules: str | None = None) -> duckdb.DuckDBPyConnection:
     """A DuckDB with the macros, the rules for signals and empty tables to draw into."""
     con = duckdb.connect()
     con.execute("set timezone = 'UTC'; create schema core; create schema marts; create schema datasets")
-    for name in MACROS:
+    for name in MART_MACROS:
         con.execute((ROOT / "warehouse" / name).read_text())
     con.execute(f"create view signal_rule as {signal_rules(Settings(signal_rules=rules))}")
     for table in INPUTS:
