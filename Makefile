@@ -16,8 +16,9 @@ export AIRFLOW__USAGE_DATA_COLLECTION__ENABLED := false
 run: $(VENV)/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/flywheel run $(if $(LOGS),--logs '$(LOGS)') $(if $(FORMAT),--format '$(FORMAT)') $(if $(ONCE),--once)
 
+# As many test processes as cores: numeric libraries need no threads of their own.
 test: $(VENV)/ready
-	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest $(or $(TESTS),-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(or $(TESTS),-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
 
 lint: $(VENV)/ready
 	@$(BIN)/ruff check .
