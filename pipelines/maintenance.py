@@ -60,10 +60,11 @@ def maintain(settings: Settings, keep_snapshots: timedelta = KEEP_SNAPSHOTS, kee
     there = [name for name in tables() if lake.exists(name)]
     for name in there:
         recover(lake, name)
+    awaited = _awaited(lake)  # once: what is announced later names files too young to be taken for orphans
     for name in there:
         lake.settle(name, lambda seen, name=name: _compact(settings, lake, name, seen, done))
         done.expired_snapshots += lake.expire(name, datetime.now(UTC) - keep_snapshots)
-        done.removed_files += _remove_orphans(settings, lake, name, keep_orphans)
+        done.removed_files += _remove_orphans(settings, lake, name, keep_orphans, awaited)
     _remove_scratch(settings, keep_orphans)
     _remove_parts(settings, keep_orphans)
     lake.publish_views()
@@ -79,10 +80,11 @@ def _compact(settings: Settings, lake: Lake, name: str, seen: Snapshot, done: Ma
     remove: list[FileEntry] = []
     add: list[str] = []
     columns = ", ".join(map(quoted, contract(name).names))
+    several = {partition: entries for partition, entries in by_partition.items() if len(entries) > 1}
+    if not several:
+        return
     with connect(settings) as con:
-        for partition, entries in by_partition.items():
-            if len(entries) < 2:
-                continue
+        for partition, entries in several.items():
             path = settings.scratch / f"{uuid.uuid4().hex}.parquet"
             write(con, path, f"select {columns} from {parquet_list(e.path for e in entries)}")
             if pq.read_metadata(path).num_rows != sum(e.rows for e in entries):
@@ -90,20 +92,24 @@ def _compact(settings: Settings, lake: Lake, name: str, seen: Snapshot, done: Ma
                 raise AssertionError(f"{name}: compaction would change the number of rows")
             remove += entries
             add.append(lake.upload(path, name, partition))
-    if remove and any(announced(lake.table(other)) for other in tables() if lake.exists(other)):
+    if any(announced(lake.table(other)) for other in tables() if lake.exists(other)):
         # Whether a step is done is told by its files; while one may still be asked for, they stay.
         raise Conflict("a commit is still being followed up")
     lake.commit(seen, add, remove)
     done.compacted_files += len(remove)
 
 
-def _remove_orphans(settings: Settings, lake: Lake, name: str, keep: timedelta) -> int:
-    """Delete files that no snapshot and no announced step knows, once they are old enough."""
-    awaited = {
+def _awaited(lake: Lake) -> set[str]:
+    """Names of the files that announced steps are still to add or to read."""
+    return {
         path.rsplit("/", 1)[-1]
-        for other in tables() if lake.exists(other)
-        for steps in announced(lake.table(other)).values() for step in steps for path in [*step["add"], step["drop"]] if path
+        for name in tables() if lake.exists(name)
+        for steps in announced(lake.table(name)).values() for step in steps for path in [*step["add"], step["drop"]] if path
     }  # fmt: skip
+
+
+def _remove_orphans(settings: Settings, lake: Lake, name: str, keep: timedelta, awaited: set[str]) -> int:
+    """Delete files that no snapshot knows and no announced step awaits, once they are old enough."""
     known = lake.all_files(name)
     fs, root = fsspec.core.url_to_fs(f"{settings.warehouse}/{name.replace('.', '/')}")
     removed = 0

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.ingest import ingest_source
 from pipelines.lake import Lake
-from pipelines.maintenance import MaintenanceReport, _remove_orphans, maintain
+from pipelines.maintenance import MaintenanceReport, _awaited, _remove_orphans, maintain
 from pipelines.settings import Settings
 from tests.support.lakehouse import build_marts, call, crashed_ingest, hashes, log, started, unaccounted, warehouse
 
@@ -106,7 +106,8 @@ def test_it_finishes_what_a_crash_cut_off(tmp_path):
     for path in files(settings):
         os.utime(path, (time.time() - 5 * 86400,) * 2)
     announced = {p for p in files(settings) if "inference_content/data" in str(p)}
-    _remove_orphans(settings, Lake(settings), "core.inference_content", timedelta(0))
+    lake = Lake(settings)
+    _remove_orphans(settings, lake, "core.inference_content", timedelta(0), _awaited(lake))
     assert {p for p in files(settings) if "inference_content/data" in str(p)} == announced != set()
     maintain(settings)
     assert hashes(settings) == hashes(whole)
