@@ -72,6 +72,9 @@ create or replace macro stream_events(answer) as from_json(case when starts_with
     "response": "JSON", "message": "JSON", "index": "VARCHAR", "content_block": "JSON",
     "delta": {"stop_reason": "VARCHAR", "text": "VARCHAR", "thinking": "VARCHAR", "signature": "VARCHAR", "partial_json": "VARCHAR"},
     "candidates": [{"finishReason": "VARCHAR", "content": {"parts": ["JSON"]}}], "usage": "JSON", "usageMetadata": "JSON",
+    "contentBlockStart": {"contentBlockIndex": "VARCHAR", "start": {"toolUse": {"toolUseId": "VARCHAR", "name": "VARCHAR"}}},
+    "contentBlockDelta": {"contentBlockIndex": "VARCHAR", "delta": {"text": "VARCHAR", "toolUse": {"input": "VARCHAR"}}},
+    "messageStop": {"stopReason": "VARCHAR"}, "metadata": {"usage": "JSON", "metrics": "JSON"},
     "amazon-bedrock-invocationMetrics": "JSON"}]');
 
 -- Pieces of tool calls → the calls. The first piece of each has its name and id, the others, of the same index, more of its arguments.
@@ -107,11 +110,21 @@ create or replace macro joined_blocks(events) as nullif(list_transform(
         'input': try_cast(joined_text(list_transform(events, lambda event: case when event.index = block.index then event.delta.partial_json end))
             as json)}))), []);
 
+-- Pieces of a Converse answer (Bedrock: Nova, ConverseStream) → its blocks. Hidden reasoning is left out.
+create or replace macro converse_blocks(pieces) as nullif(list_filter(list_transform(
+    list_sort(list_distinct(list_transform(pieces, lambda piece: piece.index))),
+    lambda index: without_nulls({
+        'text': joined_text(list_transform(pieces, lambda piece: case when piece.index = index then piece.text end)),
+        'toolUse': list_transform(list_filter(pieces, lambda piece: piece.index = index and piece.name is not null), lambda piece: {
+            'toolUseId': piece.id, 'name': piece.name, 'input': coalesce(
+                try_cast(joined_text(list_transform(pieces, lambda more: case when more.index = index then more.input end)) as json), '{}'::json)})[1]})),
+    lambda block: block <> '{}'::json), []);
+
 -- Every row of a table or CTE that has a JSON column `answer`, and beside it `response`: the answer as it would have come in one piece. The
 -- list of the events of a stream, of any provider, becomes the body that they add up to: id and model are those of the first event that has
 -- one, finish reason and usage of the last. Of events not known here it is the last. Nested projections, as a lambda in a lambda is slow to plan.
 create or replace macro with_whole_answer(calls) as table
-    select * exclude (events, choices, tool_calls, candidates), case when events is null then answer else json_merge_patch(
+    select * exclude (events, choices, tool_calls, candidates, pieces), case when events is null then answer else json_merge_patch(
         coalesce(
             -- The Responses API repeats the whole response; Anthropic starts with the message, its usage so far included.
             list_filter(events, lambda event: starts_with(event.response::varchar, '{'))[-1].response,
@@ -135,7 +148,10 @@ create or replace macro with_whole_answer(calls) as table
             'candidates': case when len(candidates) > 0 then [{
                 'finishReason': list_filter(candidates, lambda part: part."finishReason" is not null)[-1]."finishReason",
                 'content': {'role': 'model', 'parts': flatten(list_transform(candidates, lambda part: part.content.parts))}}] end,
-            'usage': list_filter(events, lambda event: given(event.usage::varchar) is not null)[-1].usage,
+            'output': case when len(pieces) > 0 then {'message': {'role': 'assistant', 'content': coalesce(converse_blocks(pieces), [])}} end,
+            'stopReason': list_filter(events, lambda event: event."messageStop"."stopReason" is not null)[-1]."messageStop"."stopReason",
+            'metrics': list_filter(events, lambda event: event.metadata.metrics is not null)[-1].metadata.metrics,
+            'usage': list_filter(list_transform(events, lambda event: coalesce(event.usage, event.metadata.usage)), lambda usage: given(usage::varchar) is not null)[-1],
             'usageMetadata': list_filter(events, lambda event: event."usageMetadata" is not null)[-1]."usageMetadata",
             'amazon-bedrock-invocationMetrics': list_filter(events, lambda event: event."amazon-bedrock-invocationMetrics" is not null)[-1]
                 ."amazon-bedrock-invocationMetrics"})) end as response
@@ -147,7 +163,11 @@ create or replace macro with_whole_answer(calls) as table
     from (select *,
         flatten(list_transform(events, lambda event: list_transform(event.choices, lambda choice: {'no': coalesce(as_count(choice.index), 0),
             'finish_reason': choice.finish_reason, 'text': choice.text, 'delta': choice.delta}))) as choices,
-        flatten(list_transform(events, lambda event: event.candidates)) as candidates
+        flatten(list_transform(events, lambda event: event.candidates)) as candidates,
+        list_transform(list_filter(events, lambda event: coalesce(event."contentBlockStart" is not null or event."contentBlockDelta" is not null, false)), lambda event: {
+            'index': coalesce(as_count(event."contentBlockStart"."contentBlockIndex"), as_count(event."contentBlockDelta"."contentBlockIndex"), 0),
+            'id': event."contentBlockStart".start."toolUse"."toolUseId", 'name': event."contentBlockStart".start."toolUse".name,
+            'text': event."contentBlockDelta".delta.text, 'input': event."contentBlockDelta".delta."toolUse".input}) as pieces
     from (select *, stream_events(answer) as events from query_table(calls))));
 
 -- The usage of a body: under one of the known keys, or at its root (Ollama; Llama and Titan on Bedrock).

@@ -110,6 +110,6 @@ select
     asked.system::varchar as system_instructions,
     coalesce(asked."toolConfig".tools, asked.tools)::varchar as tool_definitions,
     -- Events of which nothing could be made are kept as they are.
-    case when is_events and coalesce(len(r.content), 0) = 0 then answer else response end::varchar as output_messages,
+    case when is_events and coalesce(len(r.content), len(b.output.message.content), 0) = 0 then answer else response end::varchar as output_messages,
     request_params_of(request) as request_params
 from with_usage('read_out')

@@ -239,6 +239,32 @@ def test_a_streamed_answer():
     ]
 
 
+def test_a_streamed_converse_answer():
+    """As Nova streams: text without a start, a tool's input in pieces, two blocks that take turns."""
+    events = [
+        {"messageStart": {"role": "assistant"}},
+        {"contentBlockDelta": {"delta": {"text": "Let me "}, "contentBlockIndex": 0}},
+        {"contentBlockDelta": {"delta": {"text": "look."}, "contentBlockIndex": 0}},
+        {"contentBlockStop": {"contentBlockIndex": 0}},
+        {"contentBlockStart": {"start": {"toolUse": {"toolUseId": "t-1", "name": "find"}}, "contentBlockIndex": 1}},
+        {"contentBlockStart": {"start": {"toolUse": {"toolUseId": "t-2", "name": "ping"}}, "contentBlockIndex": 2}},
+        {"contentBlockDelta": {"delta": {"toolUse": {"input": '{"wo'}}, "contentBlockIndex": 1}},
+        {"contentBlockDelta": {"delta": {"toolUse": {"input": ""}}, "contentBlockIndex": 2}},
+        {"contentBlockDelta": {"delta": {"toolUse": {"input": 'rd": "a\\"b"}'}}, "contentBlockIndex": 1}},
+        {"messageStop": {"stopReason": "tool_use"}},
+        {"metadata": {"usage": {"inputTokens": 300, "outputTokens": 210}, "metrics": {"latencyMs": 700}}},
+    ]
+    line = log(events, operation="InvokeModelWithResponseStream", modelId="eu.amazon.nova-pro-v1:0")
+    names = ("finish_reason", "tool_call_count", "output_text_tokens", "finished_at")
+    assert of(line, *names) == ["tool_use", 2, 210, datetime(2026, 11, 20, 9, 0, 3, 700000)]
+    said = json.loads(row(line)["output_messages"])
+    assert said["output"]["message"] == {"role": "assistant", "content": [
+        {"text": "Let me look."},
+        {"toolUse": {"toolUseId": "t-1", "name": "find", "input": {"word": 'a"b'}}},
+        {"toolUse": {"toolUseId": "t-2", "name": "ping", "input": {}}},
+    ]}  # fmt: skip
+
+
 def test_a_body_kept_elsewhere_leaves_the_numbers():
     line = log()
     line["output"] = {"outputBodyS3Path": "s3://b/k", "outputTokenCount": 210}
