@@ -116,7 +116,7 @@ def backtest_record(settings: Settings) -> pd.DataFrame:
 def what_if(settings: Settings, found: spend.Forecast, text: str) -> scenario.Answer:
     """What a scenario makes of a forecast of spend; nothing is stored."""
     steps, lake = scenario.read(text), Lake(settings)
-    with connect(settings) as con:
+    with connect(settings, references=True) as con:
         for name in ("marts.usage_daily", "core.price", "marts.demand_elasticity"):
             if lake.exists(name):
                 lake.attach(con, name)
