@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import norm
@@ -27,6 +27,10 @@ class Exploration:
     """Reward a call that exploring gives up against always choosing greedily; negative where the greedy choice is not the best."""
     extra_cost_usd: float | None
     """Cost a call that exploring adds; None where no costs are given."""
+
+    def scaled(self, spread: float) -> Exploration:
+        """The same in the units of rewards that were divided by `spread` to lie within 0..1."""
+        return replace(self, half_width=spread * self.half_width, detectable_difference=spread * self.detectable_difference, regret=spread * self.regret)
 
 
 def advise(

@@ -24,11 +24,12 @@ DIGITS = 6
 
 def distil(
     prompts: pd.Series, workloads: pd.Series, values: np.ndarray, models: list[str], costs_usd: np.ndarray, *,
-    policy_version: str, willingness_to_pay_usd: float | None, exploration_share: float,
+    policy_version: str, willingness_to_pay_usd: float | None, exploration_share: float, candidates: dict[str, list[str]],
 ) -> dict[str, Any]:
     """A plain policy that says of these prompts nearly what `values` (n×k, 0..1) say. The same input gives the same numbers.
 
-    `costs_usd` n×k, NaN where a cost was not seen; a model of which none was seen costs what the dearest does.
+    `costs_usd` n×k, NaN where a cost was not seen; a model of which none was seen costs what the dearest does. `candidates` by workload: what
+    the reader chooses among where it is not told.
     """
     texts = prompts.fillna("").tolist()
     labels = workloads.fillna("").astype(str)
@@ -50,6 +51,7 @@ def distil(
         "models": models,
         "exploration_share": exploration_share,
         "willingness_to_pay_usd": willingness_to_pay_usd,
+        "candidates": candidates,
         "value": {
             "intercept": _rounded(np.atleast_1d(fitted.intercept_)),
             "workload": {kind: _rounded(weights[len(names) + n]) for n, kind in enumerate(kinds)},

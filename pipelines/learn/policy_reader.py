@@ -60,7 +60,7 @@ class Policy:
         self.models: list[str] = plain["models"]
         self.epsilon: float = plain["exploration_share"]
         self.willingness_to_pay_usd: float | None = plain["willingness_to_pay_usd"]
-        self._value, self._cost = plain["value"], plain["cost_usd"]
+        self._value, self._cost, self._candidates = plain["value"], plain["cost_usd"], plain.get("candidates", {})
 
     @classmethod
     def load(cls, path: str | Path) -> Policy:
@@ -95,10 +95,14 @@ class Policy:
 
     def probabilities(self, prompt: str, workload: str | None = None, allowed: list[str] | None = None) -> dict[str, float]:
         """Probability of each candidate. `allowed` names the models that may be called; those the policy does not know are left out.
+        Without it these are the models that were candidates for this workload in the log, as what others would do there was not judged; of a
+        workload that the log does not have, all.
 
         Raises ValueError where none is left.
         """
-        candidates = [n for n, model in enumerate(self.models) if allowed is None or model in allowed]
+        if allowed is None:
+            allowed = self._candidates.get(workload or "", self.models)
+        candidates = [n for n, model in enumerate(self.models) if model in allowed]
         if not candidates:
             raise ValueError(f"none of the models allowed is known to policy {self.version}")
         utility = self.values(prompt, workload)

@@ -42,8 +42,8 @@ from pipelines.stage import Report, silent
 log = logging.getLogger(__name__)
 
 POLICY, EVALUATION, METRIC = "datasets.policy", "datasets.policy_evaluation", "datasets.policy_metric"
-MOST_ROWS = 200_000
-"""Of a longer log the newest calls are used: older ones tell of models and prompts of then."""
+MOST_ROWS = {"train": 140_000, "validation": 20_000, "test": 40_000}
+"""Of a longer log the newest calls of each part are used: older ones tell of models and prompts of then. In the proportions of the split."""
 FEWEST_OF_A_MODEL = 30
 """A model that was seen less often cannot be told from luck; it is no arm, and calls to it are left out."""
 FEWEST_ROWS = 500
@@ -53,6 +53,8 @@ LITELLM_PROVIDERS = {
     "alibaba_cloud": "dashscope", "github_models": "github",
 }  # fmt: skip
 """What LiteLLM calls a provider where OpenTelemetry's name, which the warehouse uses, is another."""
+POINTED = {"policy.json": "champion.json", "config.yaml": "champion.config.yaml"}
+"""Files of a version, and under which name the champion's are found."""
 PLAIN = "policy"
 """The contender that is published: the plain policy. All others stand beside it."""
 
@@ -66,7 +68,8 @@ class Log:
     """The routing log as learners take it: `rows` of train and test, the arms as columns of `candidates` (n×arms).
 
     `models` may be chosen; after them come `others`, which only were: seen too rarely, or left out by the settings. Their calls count
-    when policies are judged, as propensities are shares of all that could be chosen.
+    when policies are judged, as propensities are shares of all that could be chosen. `unpriced` says what is made of
+    models of which no call has a known cost; it is empty where there are none.
     """
 
     rows: pd.DataFrame
@@ -75,6 +78,7 @@ class Log:
     candidates: np.ndarray
     funnel: list[tuple[str, int]]
     basis: str
+    unpriced: str
 
     def part(self, splits: tuple[str, ...]) -> np.ndarray:
         return self.rows["split"].isin(splits).to_numpy()
@@ -92,6 +96,12 @@ class Log:
     def is_to_model(self) -> np.ndarray:
         """(n,) whether the arm chosen is one that may be."""
         return self.action < len(self.models)
+
+    @cached_property
+    def candidates_by_workload(self) -> dict[str, list[str]]:
+        """The models that were candidates of any call of a workload."""
+        known = pd.DataFrame(self.candidates[:, : len(self.models)]).groupby(self.rows["workload"].to_numpy()).any()
+        return {str(workload): [m for m, is_one in zip(self.models, row, strict=True) if is_one] for workload, row in zip(known.index, known.to_numpy(), strict=True)}
 
     def seen(self, column: str) -> np.ndarray:
         """n×models: the column where the model was called, NaN elsewhere."""
@@ -153,7 +163,7 @@ def train(settings: Settings, report: Report = silent) -> Judged:
     router = contenders["router"]
     plain = plain_policy.distil(
         X["prompt"], X["workload"], np.nan_to_num(router.predict_value(X), nan=0.0), found.models, costs, policy_version=version,
-        willingness_to_pay_usd=given.willingness_to_pay_usd, exploration_share=given.exploration_share,
+        willingness_to_pay_usd=given.willingness_to_pay_usd, exploration_share=given.exploration_share, candidates=found.candidates_by_workload,
     )
     policy = Policy(plain)
 
@@ -163,10 +173,13 @@ def train(settings: Settings, report: Report = silent) -> Judged:
     paid = np.inf if given.willingness_to_pay_usd is None else given.willingness_to_pay_usd
     chances = {name: _explored(one.predict(T, willingness_to_pay=paid, allowed=allowed), found.models, allowed, given.exploration_share) for name, one in contenders.items()}
     chances["random"] = allowed / allowed.sum(axis=1, keepdims=True)
-    mean_cost = np.nan_to_num(np.nanmean(np.vstack([costs, np.full(len(found.models), np.nan)]), axis=0), nan=np.inf) if len(costs) else np.zeros(len(found.models))
+    mean_cost = pd.DataFrame(costs).mean().fillna(np.inf).to_numpy()
     chances["cheapest"] = _explored(np.array(found.models)[np.where(allowed, mean_cost, np.inf).argmin(axis=1)], found.models, allowed, given.exploration_share)
     chances[PLAIN] = plain_policy.probabilities(policy, T["prompt"], T["workload"], allowed, found.models)
-    shares = _shares(chances[PLAIN], T["workload"])
+    # A workload that went quiet before the test has a group too.
+    quiet = rows[~test & ~rows["workload"].isin(T["workload"])].groupby("workload").head(1_000)
+    quiet_chances = plain_policy.probabilities(policy, quiet["prompt"], quiet["workload"], found.candidates[quiet.index, : len(found.models)], found.models)
+    shares = _shares(np.vstack([chances[PLAIN], quiet_chances]), pd.concat([T["workload"], quiet["workload"]]))
     chances["litellm_config"] = _config_chances(shares, T["workload"], allowed)
     chances = {name: found.widened(chance) for name, chance in chances.items()}
     champion = champion_policy(settings, lake)
@@ -182,9 +195,10 @@ def train(settings: Settings, report: Report = silent) -> Judged:
     status, reasons = _verdict(comparison, utility, "the champion" if champion is not None else "what was logged", given)
 
     report("routing: publishing", None)
-    table = _evaluation_rows(version, evaluations, utility, float(logged.reward.mean()), T)
+    table = _evaluation_rows(version, evaluations, utility, logged)
+    rival = "champion" if champion is not None else "best_single"
     advice = advise(
-        logged, _greedy(chances[PLAIN]), chances[PLAIN], judge.predicted, calls_per_day=max(1, round(len(rows) / max(1, rows["started_at"].dt.date.nunique()))),
+        logged, _greedy(chances[PLAIN]), chances[rival], judge.predicted, calls_per_day=max(1, round(len(rows) / max(1, rows["started_at"].dt.date.nunique()))),
     )
     row = {
         "policy_version": version, "status": status, "promotion_number": None, "reasons": json.dumps(list(reasons)),
@@ -196,7 +210,7 @@ def train(settings: Settings, report: Report = silent) -> Judged:
         "data_from_at": rows["started_at"].min().to_pydatetime(), "data_until_at": rows["started_at"].max().to_pydatetime(),
         "exploration_share": given.exploration_share, "policy_sha256": "", "log_basis": found.basis,
     }
-    row["policy_sha256"] = _write_folder(folder, plain, router, shares, T, found, row, table, advice, evaluations)
+    row["policy_sha256"] = _write_folder(folder, plain, router, shares, T, found, row, table, [one.scaled(utility.spread) for one in advice], rival, evaluations)
     _replace(settings, lake, EVALUATION, pa.Table.from_pylist(table), f"policy_version <> '{version}'")
     metrics = _metrics(version, contenders, policy, found, test, chances, seconds, given)
     _replace(settings, lake, METRIC, pa.Table.from_pylist(metrics), f"policy_version <> '{version}'")
@@ -219,6 +233,8 @@ def rollback(settings: Settings) -> str:
         before = sorted((r for r in rows if r["status"] == "retired"), key=lambda r: r["promotion_number"])
         if not champions or not before:
             raise StopTheLine("there is no earlier champion to go back to; see: flywheel sql \"select * from datasets.policy\"")
+        if missing := [name for name in POINTED if not (settings.policies / before[-1]["policy_version"] / name).is_file()]:
+            raise StopTheLine(f"{settings.policies / before[-1]['policy_version'] / missing[0]} is gone: the champion before cannot be put back in force")
         champions[-1]["status"], before[-1]["status"] = "rolled_back", "champion"
         _commit_rows(settings, lake, seen, rows)
         restored[:] = [before[-1]["policy_version"]]
@@ -234,7 +250,7 @@ def point_at_champion(settings: Settings, lake: Lake) -> None:
     lake.publish_views()
     if champion is None:
         return
-    for name, pointer in (("policy.json", "champion.json"), ("config.yaml", "champion.config.yaml")):
+    for name, pointer in POINTED.items():
         fresh = settings.policies / f".{pointer}.{uuid.uuid4().hex}"
         shutil.copyfile(settings.policies / champion / name, fresh)
         os.replace(fresh, settings.policies / pointer)
@@ -253,7 +269,7 @@ def champion_policy(settings: Settings, lake: Lake) -> Policy | None:
 
 
 def read_log(settings: Settings, lake: Lake) -> Log:
-    """The matured calls with a reward, newest first up to `MOST_ROWS`, with their split. The funnel says what was left out and why."""
+    """The matured calls with a reward, newest first, with their split, up to `MOST_ROWS` of each. The funnel says what was left out and why."""
     for name in ("datasets.routing_log", "datasets.routing_split"):
         if not lake.exists(name):
             raise NotConfigured(f"{name} has not been built; run: flywheel build {name}")
@@ -261,8 +277,7 @@ def read_log(settings: Settings, lake: Lake) -> Log:
         log_seen, split_seen = lake.attach(con, "datasets.routing_log"), lake.attach(con, "datasets.routing_split")
         funnel = con.execute(
             """select count(*), count(*) filter (where is_matured), count(*) filter (where is_matured and reward is not null),
-                count(*) filter (where is_matured and reward is not null and list_cost_usd is not null),
-                count(*) filter (where is_matured and reward is not null and list_cost_usd is not null and split <> 'straddling')
+                count(*) filter (where is_matured and reward is not null and split <> 'straddling')
             from datasets.routing_log left join datasets.routing_split using (inference_id)""").fetchone()
         rows = con.execute(
             f"""select l.inference_id, l.started_at, l.action, l.reward, cast(l.list_cost_usd as double) as cost_usd, l.propensity_share, l.propensity_kind,
@@ -271,14 +286,23 @@ def read_log(settings: Settings, lake: Lake) -> Log:
                 coalesce(l.message_count, 0) as message_count, l.hour_count, l.provider_name,
                 thread_of(l.source, l.session_id, l.trace_id, l.inference_id) as thread
             from datasets.routing_log as l join datasets.routing_split as s using (inference_id)
-            where l.is_matured and l.reward is not null and l.list_cost_usd is not null and s.split <> 'straddling'
-            order by l.started_at desc, l.inference_id limit {MOST_ROWS}""").df()
-    names = ("calls that were a choice", "matured", "with a known outcome", "with a known cost", "in one split")
+            where l.is_matured and l.reward is not null and s.split <> 'straddling'
+            qualify row_number() over (partition by s.split order by l.started_at desc, l.inference_id)
+                <= case s.split {" ".join(f"when '{split}' then {most}" for split, most in MOST_ROWS.items())} end
+            order by l.started_at desc, l.inference_id""").df()
+    names = ("calls that were a choice", "matured", "with a known outcome", "in one split")
     counted = [*zip(names, funnel, strict=True), ("newest", len(rows))]
     often = rows.loc[rows["split"] != "test", "action"].value_counts()
     models = sorted(often[often >= FEWEST_OF_A_MODEL].index)
     if given := settings.routing.models:
         models = [m for m in models if m in given]
+    priced = set(rows.loc[rows["cost_usd"].notna(), "action"])
+    unpriced = ", ".join(sorted(set(rows["action"]) - priced))
+    if unpriced and settings.routing.willingness_to_pay_usd is None:
+        unpriced = f"No call of {unpriced} has a known cost; they are taken to cost what the dearest model does."
+    elif unpriced:  # whether a model is worth its cost cannot be said where nobody knows it
+        models = [m for m in models if m in priced]
+        unpriced = f"No call of {unpriced} has a known cost; they may not be chosen, and count as free in what was logged, in its favour."
     others = sorted(set(rows["action"]) - set(models))
     place = {arm: n for n, arm in enumerate([*models, *others])}
     candidates = np.zeros((len(rows), len(place)), dtype=bool)
@@ -291,13 +315,13 @@ def read_log(settings: Settings, lake: Lake) -> Log:
     rows, candidates = rows[usable].reset_index(drop=True), candidates[usable]
     counted.append((f"that a model seen {FEWEST_OF_A_MODEL} times or more could have answered", len(rows)))
     to_models = int(rows["action"].isin(models).sum())
-    if len(models) < 2 or to_models < FEWEST_ROWS or not {"train", "test"} <= set(rows["split"]):
+    if len(models) < 2 or to_models < FEWEST_ROWS or not priced or not {"train", "test"} <= set(rows["split"]):
         raise TooLittle(
             f"too little to learn from: {', '.join(f'{count:,} {name}' for name, count in counted)}; {len(models)} models. "
             f"At least {FEWEST_ROWS} calls of 2 models, early and late ones, are needed."
-            + (" No call has a cost: bring in prices (flywheel prices), then flywheel build." if funnel[2] and not funnel[3] else "")
+            + (" No call has a cost: bring in prices (flywheel prices), then flywheel build." if funnel[3] and not priced else "")
         )
-    return Log(rows, models, others, candidates, counted, f"{log_seen.id} {split_seen.id}")
+    return Log(rows, models, others, candidates, counted, f"{log_seen.id} {split_seen.id}", unpriced)
 
 
 @dataclass(frozen=True)
@@ -328,7 +352,8 @@ class Utility:
 
 def _logged(found: Log, test: np.ndarray, router: Router, willingness: float | None) -> tuple[LoggedData, Utility]:
     T = found.rows[test]
-    cost = T["cost_usd"].to_numpy()
+    by_model = found.rows.groupby("action")["cost_usd"].mean()
+    cost = T["cost_usd"].fillna(T["action"].map(by_model)).fillna(by_model.max() if willingness is None else 0.0).to_numpy()
     utility = Utility(willingness, 0.0 if willingness is None else -float(cost.max()) / willingness)
     workload = pd.get_dummies(T["workload"]).to_numpy(dtype=float)
     numbers = T[["turn_count", "tool_definition_count", "message_count", "hour_count"]].to_numpy(dtype=float)
@@ -378,10 +403,10 @@ def _verdict(comparison: Any, utility: Utility, incumbent: str, given: Any) -> t
     return "challenger", (f"{told}: not proven to be better",)
 
 
-def _evaluation_rows(version: str, evaluations: dict[str, Evaluation], utility: Utility, logged_mean: float, T: pd.DataFrame) -> list[dict[str, Any]]:
+def _evaluation_rows(version: str, evaluations: dict[str, Evaluation], utility: Utility, logged: LoggedData) -> list[dict[str, Any]]:
     rows = [
-        _figure(version, "logged", "mean", "objective", utility.back(logged_mean), None, None, len(T), True, ""),
-        _figure(version, "logged", "mean", "cost_usd", float(T["cost_usd"].mean()), None, None, len(T), True, ""),
+        _figure(version, "logged", "mean", "objective", utility.back(float(logged.reward.mean())), None, None, len(logged), True, ""),
+        _figure(version, "logged", "mean", "cost_usd", float(logged.cost_usd.mean()), None, None, len(logged), True, ""),
     ]
     for name, one in evaluations.items():
         can_tell, why = one.verdict.can_tell, "; ".join(one.verdict.reasons)
@@ -426,7 +451,7 @@ def _figure(version, contender, estimator, measure, value, low, high, effective,
 
 def _write_folder(
     folder: Path, plain: dict[str, Any], router: Router, shares: dict[str, np.ndarray], T: pd.DataFrame, found: Log, row: dict[str, Any],
-    table: list[dict[str, Any]], advice: list[Exploration], evaluations: dict[str, Evaluation],
+    table: list[dict[str, Any]], advice: list[Exploration], rival: str, evaluations: dict[str, Evaluation],
 ) -> str:
     """All files of a version, in place at once; returns the hash of its policy."""
     part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
@@ -441,7 +466,7 @@ def _write_folder(
     curves = [Curve(n, np.array([points[n, "cost_usd"]["estimate"]]), np.array([points[n, "objective"]["estimate"]]), is_line=False) for n in names]
     edge = hull(np.array([c.cost[0] for c in curves]), np.array([c.quality[0] for c in curves]))
     draw([*curves, Curve("what mixing reaches", *edge)], part / "pareto", f"Policy {row['policy_version']}", "USD a call (doubly robust)", row["objective"])
-    (part / "card.md").write_text(_card(row, found, table, advice, evaluations))
+    (part / "card.md").write_text(_card(row, found, table, advice, rival, evaluations))
     if folder.exists():  # an earlier run that died before its commit
         shutil.rmtree(folder)
     os.replace(part, folder)
@@ -458,13 +483,14 @@ def litellm_config(shares: dict[str, np.ndarray], models: list[str], providers: 
         for model, weight in zip(models, share, strict=True):
             if weight > 0:
                 provider = LITELLM_PROVIDERS.get(providers.get(model), providers.get(model))
-                name = f"{provider}/{model}" if provider and "/" not in model else model
+                # A slash says nothing: openai/gpt-oss-120b is what Groq calls it, and LiteLLM would ask OpenAI.
+                name = f"{provider}/{model}" if provider and not model.startswith(f"{provider}/") else model
                 groups.append({"model_name": workload or "default", "litellm_params": {"model": name, "weight": round(float(weight), 6)}})
     head = f"# Routing policy {version}. Call the model group of your workload; the weights are LiteLLM's simple-shuffle.\n"
     return head + yaml.safe_dump({"model_list": groups, "router_settings": {"routing_strategy": "simple-shuffle"}}, sort_keys=False, allow_unicode=True)
 
 
-def _card(row: dict[str, Any], found: Log, table: list[dict[str, Any]], advice: list[Exploration], evaluations: dict[str, Evaluation]) -> str:
+def _card(row: dict[str, Any], found: Log, table: list[dict[str, Any]], advice: list[Exploration], rival: str, evaluations: dict[str, Evaluation]) -> str:
     shown = [f for f in table if f["estimator"] in (RECOMMENDED, "mean")]
 
     def interval(f: dict[str, Any]) -> str:
@@ -488,10 +514,11 @@ def _card(row: dict[str, Any], found: Log, table: list[dict[str, Any]], advice: 
             f"| {name} | {d.overlap_share:.1%} | {d.effective_sample_size:,.0f} | {d.max_weight:.1f} | {d.max_weight_share:.1%} | {d.min_propensity:.4f} |"
             for name, d in ((name, one.diagnostics) for name, one in evaluations.items())
         ), "",
-        "## What exploring would buy in a week", "", "| ε | effective sample size | half width | detectable difference | objective given up a call |", "|---:|---:|---:|---:|---:|",
+        "## What exploring would buy in a week", "", f"With this policy in force, to judge {rival} on its calls, and to find a difference between the two in 80 % of the cases.", "", "| ε | effective sample size | half width | detectable difference | objective given up a call |", "|---:|---:|---:|---:|---:|",
         *(f"| {a.epsilon_share:.0%} | {a.effective_sample_size:,.0f} | {a.half_width:.4f} | {a.detectable_difference:.4f} | {a.regret:.5f} |" for a in advice), "",
         "## Limits", "", "The policy reads the last thing the user said, its length and the workload. It knows nothing of models it has not seen.",
-        "An estimate with estimated propensities trusts that the old router saw no more than the log holds.", "",
+        "An estimate with estimated propensities trusts that the old router saw no more than the log holds.",
+        *filter(None, [found.unpriced]), "",
     ]
     return "\n".join(lines)
 

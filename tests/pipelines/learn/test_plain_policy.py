@@ -21,14 +21,14 @@ from pipelines.learn.policy_reader import Policy
 MODELS = ["big", "small"]
 
 
-def toy(willingness_to_pay_usd=None, exploration_share=0.1) -> tuple[dict, pd.DataFrame, np.ndarray]:
+def toy(willingness_to_pay_usd=None, exploration_share=0.1, candidates=None) -> tuple[dict, pd.DataFrame, np.ndarray]:
     """Prompts about contracts, where `big` does better, and about greetings, where both do alike; big costs ten times as much."""
     rows = pd.DataFrame({"prompt": ["check the contract clause"] * 40 + ["say hello to them"] * 40, "workload": ["legal"] * 40 + ["chat"] * 40})
     values = np.array([[0.9, 0.3]] * 40 + [[0.8, 0.79]] * 40)
     costs = np.tile([0.01, 0.001], (80, 1))
     plain = plain_policy.distil(
         rows["prompt"], rows["workload"], values, MODELS, costs, policy_version="v1",
-        willingness_to_pay_usd=willingness_to_pay_usd, exploration_share=exploration_share,
+        willingness_to_pay_usd=willingness_to_pay_usd, exploration_share=exploration_share, candidates=candidates or {},
     )
     return json.loads(json.dumps(plain)), rows, values
 
@@ -65,6 +65,17 @@ def test_only_what_is_allowed_is_chosen():
     assert (decision.model, decision.propensity) == ("small", 1.0)
     with pytest.raises(ValueError, match="none of the models allowed"):
         policy.choose("hello", allowed=["unheard-of"])
+
+
+def test_untold_it_chooses_among_what_was_judged():
+    policy = Policy(toy(candidates={"legal": ["small"], "chat": MODELS})[0])
+    assert policy.choose("check the contract clause", "legal").candidates == ("small",)
+    assert policy.choose("check the contract clause", "legal", allowed=["big"]).model == "big"
+    for workload in ("chat", "never seen", None):
+        assert policy.choose("say hello to them", workload).candidates == tuple(MODELS)
+    older = toy()[0]
+    del older["candidates"]
+    assert Policy(older).choose("check the contract clause", "legal").candidates == tuple(MODELS)
 
 
 def test_chances_of_many_rows_are_those_of_the_reader():

@@ -116,6 +116,81 @@ def test_calls_to_models_that_may_not_be_chosen_count_when_policies_are_judged(t
     assert f"| {all_of_them:,} | that a model seen 30 times or more could have answered |" in (found.folder / "card.md").read_text()
 
 
+def with_column(log: pa.Table, name: str, values: list) -> pa.Table:
+    place = log.schema.get_field_index(name)
+    return log.set_column(place, name, pa.array(values, log.schema.field(name).type))
+
+
+def test_what_is_published_is_what_was_judged_in_every_workload(tmp_path):
+    """`tiny` was never a candidate for law, and letters went quiet before the test: the reader and the config know both."""
+    settings, offered = Settings(home=tmp_path, threads=2, memory_limit="400MB"), {"legal": ("large", "small"), "chat": ("small", "tiny")}
+    log = drawn(3_000, seed=7, good={"legal": (0.7, 0.4, 0.0), "chat": (0.0, 0.5, 0.95)})
+    even = np.random.default_rng(8)
+    rows = []
+    for n, row in enumerate(log.to_pylist()):
+        among = offered[row["workload"]]
+        model = among[even.integers(2)]
+        good = {"legal": {"large": 0.7, "small": 0.4}, "chat": {"small": 0.5, "tiny": 0.95}}[row["workload"]][model]
+        quiet = row["workload"] == "legal" and n < 600
+        rows.append(row | {"routing_candidates": json.dumps(among), "action": model, "propensity_share": 0.5, "reward": float(even.random() < good),
+                           "workload": "letters" if quiet else row["workload"]})  # fmt: skip
+    assert train(logged(settings, pa.Table.from_pylist(rows, log.schema))).status == "champion"
+    policy = Policy.load(settings.policies / "champion.json")
+    assert policy.models == list(MODELS)
+    for workload, among in (*offered.items(), ("letters", offered["legal"]), ("never seen", MODELS)):
+        assert set(policy.probabilities("clause clause number 7", workload)) == set(among)
+    assert policy.probabilities("clause clause number 7", "legal", ["tiny"]) == {"tiny": 1.0}
+    config = yaml.safe_load((settings.policies / "champion.config.yaml").read_text())
+    groups = {(g["model_name"], g["litellm_params"]["model"].removeprefix("openai/")) for g in config["model_list"]}
+    assert groups == {(w, m) for w, among in (*offered.items(), ("letters", offered["legal"])) for m in among}
+
+
+def test_of_a_long_log_the_newest_of_each_part_are_used(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.learn.promotion.MOST_ROWS", {"train": 700, "validation": 100, "test": 200})
+    settings = Settings(home=tmp_path, threads=2, memory_limit="400MB")
+    found = train(logged(settings, drawn(4_000, seed=1, good=BETTER)))
+    assert "| 900 | newest |" in (found.folder / "card.md").read_text()  # this log has no validation
+    assert ask(settings, "select train_count, test_count, data_from_at from datasets.policy") == [(700, 200, START + timedelta(minutes=2_100))]
+
+
+@pytest.mark.parametrize(
+    ("given", "models", "told"),
+    [(Routing(), list(MODELS), "taken to cost what the dearest model does"), (Routing(willingness_to_pay_usd=0.1), ["large", "small"], "may not be chosen")],
+)
+def test_a_model_without_a_price_stops_nobody(tmp_path, given, models, told):
+    """Calls count by what could be chosen, whether or not their cost is known: the log's propensities are right, and are believed."""
+    settings = Settings(home=tmp_path, threads=2, memory_limit="400MB", routing=given)
+    log = drawn(3_000, seed=1, good=BETTER)
+    unpriced = [None if model == "tiny" else usd for model, usd in zip(log["action"].to_pylist(), log["list_cost_usd"].to_pylist(), strict=True)]
+    found = train(logged(settings, with_column(log, "list_cost_usd", unpriced)))
+    assert found.status == "champion", found.reasons
+    assert Policy.load(settings.policies / "champion.json").models == models
+    assert f"No call of tiny has a known cost; they {told}" in (found.folder / "card.md").read_text().replace("they are taken", "they taken")
+
+
+def test_the_advice_on_exploring_is_in_the_units_of_the_objective(tmp_path):
+    """At 2 cents a good call, utility goes from -0.5 to 1. What 20 % of exploring gives up is a fifth of what the policy has over random."""
+    settings = Settings(home=tmp_path, threads=2, memory_limit="400MB", routing=Routing(willingness_to_pay_usd=0.02, exploration_share=0.01))
+    found = train(logged(settings, drawn(2_500, seed=1, good=BETTER)))
+    [(policy, random)] = ask(settings, """select any_value(estimate) filter (contender = 'policy'), any_value(estimate) filter (contender = 'random')
+        from datasets.policy_evaluation where estimator = 'dr' and measure = 'objective'""")
+    table = (found.folder / "card.md").read_text().split("## What exploring would buy")[1].split("## ")[0]
+    [last] = [[float(cell.strip(" %")) for cell in line.split("|")[1:-1] if cell.strip() != "1,000"] for line in table.replace(",", "").splitlines() if line.startswith("| 20% ")]
+    assert last[-1] == pytest.approx(0.2 * (policy - random), rel=0.15)
+    assert "to judge best_single" in table and last[-2] > 0.01
+
+
+def test_who_cannot_be_put_back_in_force_changes_nothing(tmp_path):
+    settings = Settings(home=tmp_path, threads=2, memory_limit="400MB")
+    older = train(logged(settings, drawn(2_500, seed=1, good=BETTER)))
+    newer = train(logged(settings, drawn(2_500, seed=3, good={"legal": (0.2, 0.4, 0.95), "chat": (0.3, 0.3, 0.95)}, start=10_000)))
+    assert (older.status, newer.status) == ("champion", "champion")
+    (older.folder / "policy.json").unlink()
+    with pytest.raises(StopTheLine, match="is gone"):
+        rollback(settings)
+    assert ask(settings, "select policy_version from datasets.policy where status = 'champion'") == [(newer.policy_version,)]
+
+
 def routing_config() -> dict:
     """One model of each provider that is renamed for LiteLLM, of two that are not, and one whose name is LiteLLM's already."""
     providers = {f"model-{n}": name for n, name in enumerate([*LITELLM_PROVIDERS, "openai", "anthropic"])}
@@ -134,6 +209,22 @@ def test_the_config_has_the_shape_of_litellms_router():
         assert deployment.keys() == {"model_name", "litellm_params"} and deployment["litellm_params"].keys() == {"model", "weight"}
         assert 0 < deployment["litellm_params"]["weight"] <= 1 and deployment["litellm_params"]["model"].count("/") >= 1
     assert ("default", "bedrock/model-0") in deployments and ("default", "openrouter/meta/llama-3") in deployments
+
+
+@pytest.mark.parametrize(
+    ("model", "provider", "name"),
+    [
+        ("gpt-5.5", "openai", "openai/gpt-5.5"),
+        ("openai/gpt-5.5", "openai", "openai/gpt-5.5"),
+        ("openai/gpt-oss-120b", "groq", "groq/openai/gpt-oss-120b"),
+        ("anthropic/claude-3.5-sonnet", "openrouter", "openrouter/anthropic/claude-3.5-sonnet"),
+        ("azure/our-gpt", "azure.ai.openai", "azure/our-gpt"),
+        ("house-model", None, "house-model"),
+    ],
+)
+def test_the_config_names_the_provider_that_was_called(model, provider, name):
+    config = yaml.safe_load(litellm_config({"": np.array([1.0])}, [model], {model: provider} if provider else {}, "v1"))
+    assert [d["litellm_params"]["model"] for d in config["model_list"]] == [name]
 
 
 def test_litellm_itself_loads_the_config(monkeypatch):
