@@ -53,6 +53,20 @@ def test_choices_not_logged_are_estimated_and_say_so() -> None:
     ]  # fmt: skip
 
 
+def test_choices_are_counted_among_calls_with_the_same_candidates() -> None:
+    """Even choices between m1 and m2, or m3 and m4: each half as likely, not a quarter. Calls that say nothing of candidates are counted by themselves."""
+    pair = {0: ["m1", "m2"], 1: ["m4", "m3"]}
+    calls = [call(f"a{n:02}", f"09:{n:02}:00", pair[n % 2][n // 2 % 2], routing_candidates=json.dumps(pair[n % 2])) for n in range(40)]
+    silent = [call(f"b{n:02}", f"10:{n:02}:00", "m1" if n < 15 else "m5") for n in range(20)]
+    found = routed([*calls, *silent]).execute("select candidates_kind, routing_candidates, action, propensity_share, count(*) from datasets.routing_log group by all order by all").fetchall()
+    often, seldom = ((n + 10 * (n + 5) / 30) / 30 for n in (15, 5))
+    assert [(k, c, a, round(p, 6), n) for k, c, a, p, n in found] == [
+        ("estimated", '["m1","m5"]', "m1", round(often, 6), 15), ("estimated", '["m1","m5"]', "m5", round(seldom, 6), 5),
+        ("logged", '["m1","m2"]', "m1", 0.5, 10), ("logged", '["m1","m2"]', "m2", 0.5, 10),
+        ("logged", '["m3","m4"]', "m3", 0.5, 10), ("logged", '["m3","m4"]', "m4", 0.5, 10),
+    ]  # fmt: skip
+
+
 def test_turns_are_counted_over_six_days_whatever_days_are_built_together() -> None:
     con = routed([call(f"c{n:02}", f"+{n} 09:00:00", f"m{n % 2}", session_id="s") for n in range(12)])
     turns = dict(con.execute("select inference_id, turn_count from datasets.routing_log").fetchall())
