@@ -1,7 +1,8 @@
 """
 ### Inference logs: from every configured source to `core`
 
-**Reads** the sources in the settings (`flywheel.toml`, `[sources.<name>]`), for one UTC arrival day.
+**Reads** the sources in the settings (`flywheel.toml`, `[sources.<name>]`), for one UTC arrival day; where a URL has
+`{day}`, also the folder of the day before, whose last files are written after midnight.
 
 **Fills** `landing/<source>/day=<day>/`, `core.inference`, `core.inference_content`, `core.feedback`, and
 `core.quarantine` for what was refused. `announce` then emits an asset event for every day the rows belong to
@@ -9,7 +10,8 @@
 
 **Re-run** as often as you like: the same bytes land once and the same row is kept once. One source: clear its
 mapped task with *downstream* ticked. A range of days: *Trigger → Backfill*. A single day: trigger with the day,
-`YYYY-MM-DD`, as partition key; a run without its day is refused.
+`YYYY-MM-DD`, as partition key; a run without its day is refused. A source whose URL has no `{day}` has no past to be
+filled with: what it has lands under the day of the run, and again under a later one if calls in it are from after that.
 
 **Broken?** A source that fails at once and does not retry (`StopTheLine`) needs a person: the log's last line
 names the file or setting to change. The other sources' rows are in and announced. A source that is up for retry

@@ -39,7 +39,7 @@ from pipelines.stage import Report, silent, write_days
 log = logging.getLogger(__name__)
 
 BUILT = "flywheel.built."
-"""Table properties `flywheel.built.<day>` hold the fingerprint of what a day was built from."""
+"""Table properties `flywheel.built.<day>` hold the fingerprint of what a day was built from, and behind it what was known of prices."""
 D = TypeVar("D", bound=date | None)
 CHUNK_ROWS = 12_000_000
 """Days are built together up to this many input rows: many small days share the cost of one query."""
@@ -147,8 +147,9 @@ def _build(lake: Lake, con: duckdb.DuckDBPyConnection, table: str, days: Iterabl
         done.rows = _build_whole(lake, con, promised, days is not None, due)
     else:
         inputs = _input_files(lake, promised)
-        prints = _fingerprints(lake, con, promised, inputs)
-        todo = _stale(lake, promised, prints) if days is None else sorted({promised.partition.start(day) for day in days})
+        todo = _stale(lake, con, promised, inputs) if days is None else sorted({promised.partition.start(day) for day in days})
+        known = _known(lake, con, promised)
+        prints = _fingerprints(lake, con, promised, {d: inputs[d] for d in todo if d in inputs}, dict.fromkeys(todo, known))
         sizes = {d: rows for d, (_, rows) in inputs.items()}
         for run in _runs(promised.partition, todo, sizes):
             report(f"{table}: {run[0]} … {run[-1]}", None)
@@ -163,22 +164,33 @@ def stale_days(settings: Settings, table: str) -> list[date]:
     """Days of a mart whose inputs are others than when it was last built."""
     lake, promised = Lake(settings), contract(table)
     with connect(settings) as con:
-        return _stale(lake, promised, _fingerprints(lake, con, promised, _input_files(lake, promised)))
+        return _stale(lake, con, promised, _input_files(lake, promised))
 
 
-def _stale(lake: Lake, promised: Contract, prints: dict[date, str]) -> list[date]:
+def _stale(lake: Lake, con: duckdb.DuckDBPyConnection, promised: Contract, inputs: dict[date, tuple[list[str], int]]) -> list[date]:
     built = {date.fromisoformat(k.removeprefix(BUILT)): v for k, v in lake.table(promised.table).properties.items() if k.startswith(BUILT)}
-    return sorted(d for d in prints.keys() | built.keys() if prints.get(d, "nothing") != built.get(d) and d == promised.partition.start(d))
+    known = {d: mark.partition(" ")[2] for d, mark in built.items()}
+    prints = _fingerprints(lake, con, promised, {d: inputs[d] for d in inputs.keys() & built.keys()}, known)
+    return sorted(d for d in inputs.keys() | built.keys() if prints.get(d, "nothing") != built.get(d) and d == promised.partition.start(d))
 
 
-def _fingerprints(lake: Lake, con: duckdb.DuckDBPyConnection, promised: Contract, inputs: dict[date, tuple[list[str], int]]) -> dict[date, str]:
-    """By day: a hash of the SQL, the data files and, where the mart reads prices, the prices in force."""
+def _fingerprints(
+    lake: Lake, con: duckdb.DuckDBPyConnection, promised: Contract, inputs: dict[date, tuple[list[str], int]], known: dict[date, str]
+) -> dict[date, str]:
+    """By day: a hash of the SQL, the data files and, where the mart reads prices, the prices in force; and what was `known` of prices (see `_known`)."""
     sql = _code(lake.settings, promised)
-    prices = _prices_by_day(lake, con, {day: promised.partition.end(day) for day in inputs}) if "core.price" in promised.reads else {}
-    return {
-        day: hashlib.sha256("\n".join([sql, *sorted(paths), str(prices.get(day))]).encode()).hexdigest()[:16]
-        for day, (paths, _) in inputs.items()
-    }
+    prices = _prices_by_day(lake, con, {day: promised.partition.end(day) for day in inputs}, known) if "core.price" in promised.reads else {}
+    hashed = {day: hashlib.sha256("\n".join([sql, *sorted(paths), str(prices.get(day))]).encode()).hexdigest()[:16] for day, (paths, _) in inputs.items()}
+    return {day: f"{mark} {known[day]}".rstrip() for day, mark in hashed.items()}
+
+
+def _known(lake: Lake, con: duckdb.DuckDBPyConnection, promised: Contract) -> str:
+    """Until when every feed's prices are known now, as JSON; nothing for a table that does not name prices by their ids."""
+    if "price_ids" not in promised.names:
+        return ""
+    with borrowed(con) as own:
+        lake.attach(own, "core.price")
+        return json.dumps(dict(own.execute("select feed, cast(max(known_from) as varchar) from core.price group by feed order by feed").fetchall()))
 
 
 def _input_files(lake: Lake, promised: Contract) -> dict[date, tuple[list[str], int]]:
@@ -219,34 +231,57 @@ def _references(promised: Contract) -> set[str]:
     return set(re.findall(r"\breference\.([a-z_]+)", text)) | {name for view, name in REFERENCE_VIEWS.items() if re.search(rf"\b{view}\b", text)}
 
 
-def _prices_by_day(lake: Lake, con: duckdb.DuckDBPyConnection, days: dict[date, date]) -> dict[date, str]:
+def _prices_by_day(lake: Lake, con: duckdb.DuckDBPyConnection, days: dict[date, date], known: dict[date, str]) -> dict[date, str]:
     """By day (week, month; given with the first day after): a hash of every price in force then, as known now and as known then.
 
-    Later news about other days leave it as it is.
+    Later news about other days leave it as it is. News give rows of the book another end and so another id, but leave the row that they
+    close, which is what a day names that was built before. So the ids are hashed of what was in force as `known` when the day was built:
+    they go only where an earlier snapshot is brought in late, or one is read otherwise.
     """
     if not days or not lake.exists("core.price"):
         return {}
+    feeds = [(day, feed, until) for day in days for feed, until in json.loads(known[day] or "{}").items()]
     with borrowed(con) as own:
         lake.attach(own, "core.price")
         return dict(own.execute(
             """
             with day as (select cast(unnest($days) as date) as day, cast(unnest($ends) as date) as day_end),
-            first_price as (select min(valid_from) as first_from, price_key from core.price where known_to is null group by price_key)
-            select day, cast(bit_xor(hash(basis, price_key, price_usd_per_unit, greatest(from_at, day), least(to_at, day_end), least(delisted_at, day_end))) as varchar)
+            knowledge as (
+                select day, day_end, feed, cast(until_at as timestamp) as until_at
+                from (select cast(unnest($known_days) as date) as day, unnest($feeds) as feed, unnest($untils) as until_at) as built
+                join day using (day)
+            ),
+            -- Before its first sight a price is carried back, so it counts for all days before.
+            first_price as (select min(valid_from) as first_from, price_key from core.price where known_to is null group by price_key),
+            first_row as (select min(valid_from) as first_from, price_key from core.price group by price_key)
+            select day, cast(bit_xor(part) as varchar)
             from (
-                -- Before its first sight a price is carried back, so it counts for all days before.
-                select 'now' as basis, price_key, price_usd_per_unit, delisted_at,
-                    case when valid_from = first_from then timestamp '1970-01-01' else valid_from end as from_at,
-                    coalesce(valid_to, timestamp '9999-01-01') as to_at
-                from core.price join first_price using (price_key) where known_to is null
+                select day, hash(basis, price_key, provider_name, price_id, price_usd_per_unit, greatest(from_at, day), least(to_at, day_end), least(delisted_at, day_end)) as part
+                from (
+                    select 'now' as basis, price_key, provider_name, null as price_id, price_usd_per_unit, delisted_at,
+                        case when valid_from = first_from then timestamp '1970-01-01' else valid_from end as from_at,
+                        coalesce(valid_to, timestamp '9999-01-01') as to_at
+                    from core.price join first_price using (price_key) where known_to is null
+                    union all
+                    select 'then', price_key, provider_name, price_id, price_usd_per_unit, null, greatest(valid_from, known_from),
+                        least(coalesce(valid_to, timestamp '9999-01-01'), coalesce(known_to, timestamp '9999-01-01'))
+                    from core.price
+                ) as price
+                join day on from_at < day_end and to_at > day
                 union all
-                select 'then', price_key, price_usd_per_unit, null, greatest(valid_from, known_from),
-                    least(coalesce(valid_to, timestamp '9999-01-01'), coalesce(known_to, timestamp '9999-01-01'))
-                from core.price
-            ) as price
-            join day on from_at < day_end and to_at > day
+                select day, part
+                from (
+                    select feed, hash('built', price_id) as part, known_from, coalesce(known_to, timestamp '9999-01-01') as known_to,
+                        case when valid_from = first_from then timestamp '1970-01-01' else valid_from end as from_at, coalesce(valid_to, timestamp '9999-01-01') as to_at
+                    from core.price join first_row using (price_key)
+                ) as row
+                join knowledge on knowledge.feed = row.feed and known_from <= until_at and known_to > until_at and from_at < day_end and to_at > day
+            ) as hashed
             group by day""",
-            {"days": [*days], "ends": [*days.values()]},
+            {
+                "days": [*days], "ends": [*days.values()], "known_days": [day for day, _, _ in feeds], "feeds": [feed for _, feed, _ in feeds],
+                "untils": [until for _, _, until in feeds],
+            },
         ).fetchall())
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from pipelines import local_run
 from pipelines.answer import answer
 from pipelines.errors import NotConfigured
+from pipelines.land import source_name
 from pipelines.settings import Settings, Source
 from pipelines.simulate import simulate
 
@@ -31,7 +32,7 @@ def first_run(logs: str | None, format: str | None, *, once: bool, console: Cons
             raise NotConfigured("FORMAT says how to read the logs, for example: make run LOGS=/data/calls.jsonl FORMAT=litellm")
         # Airflow's processes run elsewhere; a path is made absolute before it is handed to them.
         url = logs if "://" in logs else str(Path(logs).expanduser().resolve())
-        settings.sources = {format: Source(url=url, format=format)}
+        settings.sources = {source_name(settings, format): Source(url=url, format=format)}
         priced_from = today
     elif settings.sources:
         priced_from = today
@@ -55,4 +56,4 @@ def sample(settings: Settings, first_day: date, console: Console) -> dict[str, S
             formats=SAMPLE_FORMATS, dirt_share=SAMPLE_DIRT,
         )
     names = sorted(p.name for p in (out / "logs").iterdir() if p.is_dir())
-    return {name: Source(url=str(out / "logs" / name), format=name) for name in names}
+    return {source_name(settings, name): Source(url=str(out / "logs" / name), format=name) for name in names}

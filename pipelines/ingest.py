@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -24,7 +25,7 @@ from pipelines import gate
 from pipelines.contracts import contract, literal, quoted
 from pipelines.engine import STAGING_MACROS, connect, parquet_list, write
 from pipelines.erasure import tombstones
-from pipelines.erasure.rewrite import refuse_erased
+from pipelines.erasure.rewrite import discard, refuse_erased
 from pipelines.errors import NotConfigured, PromiseBroken
 from pipelines.follow import announcement, follow, recover, replacement, results, settle
 from pipelines.lake import FileEntry, Lake, Snapshot, storage
@@ -70,13 +71,16 @@ def ingest_source(settings: Settings, source: str, day: date, report: Report = s
     """
     where = settings.source(source)
     _targets(settings, source, where.format)
-    land_source(settings, source, where.url, day, report)
-    return ingest_landed(settings, source, where.format, report)
+    landed = land_source(settings, source, where.url, day, report)
+    return ingest_landed(settings, source, where.format, report, replaced=_landed_anew(settings, source, landed))
 
 
 @storage("landing")
 def land_source(settings: Settings, source: str, url: str, day: date, report: Report = silent) -> list[Landed]:
-    """Land what is at `url`; files known to be taken in unchanged are not read again."""
+    """Land what is at `url`; files known to be taken in unchanged are not read again.
+
+    A URL with `{day}` stands for the folder of the day before too: the last files of a day are written after its end.
+    """
     copied = 0
 
     def count(n: int) -> None:
@@ -84,7 +88,9 @@ def land_source(settings: Settings, source: str, url: str, day: date, report: Re
         copied += n
         report(f"{source}: landing, {copied / 2**20:,.0f} MiB", None)
 
-    return land(settings, source, url, day, count, outlived=_outlived(settings, source))
+    days = [day - timedelta(days=1), day] if "{day}" in url else [day]
+    outlived, misdated = _outlived(settings, source), _misdated(settings, source)
+    return [file for d in days for file in land(settings, source, url, d, count, outlived=outlived, misdated=misdated)]
 
 
 def _outlived(settings: Settings, source: str) -> frozenset[str]:
@@ -93,6 +99,28 @@ def _outlived(settings: Settings, source: str) -> frozenset[str]:
         return frozenset()
     lake = Lake(settings)
     return frozenset(set().union(*(_done(settings, lake, f"core.{target}", source) for target in TARGETS)) - set(landed_paths(settings, source)))
+
+
+def _misdated(settings: Settings, source: str) -> frozenset[str]:
+    """Landed files with records in quarantine that are from after the day they landed under."""
+    lake = Lake(settings)
+    if not lake.exists("core.quarantine"):
+        return frozenset()
+    with connect(settings) as con:
+        lake.attach(con, "core.quarantine")
+        found = con.execute("select distinct landing_file from core.quarantine where source = ? and contains(promises, '_not_after_landing')", [source])
+        return frozenset(r[0] for r in found.fetchall())
+
+
+@storage("landing")
+def _landed_anew(settings: Settings, source: str, landed: list[Landed]) -> dict[str, str]:
+    """Misdated files that have landed on a later day by now, and what has taken their place. They go from landing before their
+    records go from the tables: what the ledger has and landing has not is still found by the next run, if this one dies."""
+    there = {file.path.rsplit("/", 1)[-1]: file.path for file in landed}
+    misdated = {path: there.get(path.rsplit("/", 1)[-1], path) for path in _misdated(settings, source)}
+    replaced = {old: new for old, new in misdated.items() if landed_day(old) < landed_day(new)}
+    discard(settings, replaced)
+    return replaced
 
 
 @storage("ingest")
@@ -142,12 +170,12 @@ def _batches(
 ) -> list[list[str]]:
     """Files to take in, oldest first, in batches that bound scratch space; a window format takes its neighbours along."""
     paths = [p for p in landed_paths(settings, source) if p not in replaced]
+    done = _done(settings, lake, f"core.{target}", source) if paths else {}
     if only is not None:
         wanted = set(only)
         todo = [p for p in paths if p in wanted]
     else:
-        done = _done(settings, lake, f"core.{target}", source) if paths else set()
-        todo = [p for p in paths if p not in done]
+        todo = [p for p in paths if p not in done or done[p].leaves_to_do(format)]
     if not todo:
         return []
     if reads_window(format_sql(settings, target, format)):
@@ -155,16 +183,39 @@ def _batches(
         newest = max(landed_day(p) for p in todo) + timedelta(days=settings.window_days if replaced else 0)
         start = min(landed_day(p) for p in todo) - timedelta(days=settings.window_days)
         given = set(todo)
-        return [[p for p in paths if p in given or start <= landed_day(p) <= newest]]
+        # A neighbour that another format has read is left to it.
+        ours = {p for p in paths if p not in done or done[p].format == format}
+        return [[p for p in paths if p in given or (p in ours and start <= landed_day(p) <= newest)]]
     return [todo[n : n + BATCH_FILES] for n in range(0, len(todo), BATCH_FILES)]
 
 
-def _done(settings: Settings, lake: Lake, table: str, source: str) -> set[str]:
+class _Done(NamedTuple):
+    """What the ledger says of a file: whether for the table that is asked for, which format read it, whether it kept nothing
+    and refused all that it found for a table."""
+
+    is_of_table: bool
+    format: str
+    is_refused: bool
+
+    def leaves_to_do(self, format: str) -> bool:
+        """A file stays with the format that read it, but for one that could read nothing: the settings named a wrong one then."""
+        return not self.is_of_table if self.format == format else self.is_refused
+
+
+def _done(settings: Settings, lake: Lake, table: str, source: str) -> dict[str, _Done]:
+    """The files of a source that the ledger has, as it has them for a table if it does, else as it has them for another."""
     if not lake.exists("core.landing_file"):
-        return set()
+        return {}
     with connect(settings) as con:
         lake.attach(con, "core.landing_file")
-        return {r[0] for r in con.execute("select landing_file from core.landing_file where target_table = ? and source = ?", [table, source]).fetchall()}
+        found = con.execute(
+            """select landing_file, target_table = $table, source_format,
+                sum(kept_count + duplicate_count) over read = 0
+                and bool_or(kept_count + duplicate_count + context_count = 0 and quarantined_count > 0) over read
+            from core.landing_file where source = $source and target_table in ('core.inference', 'core.feedback')
+            window read as (partition by landing_file, source_format)
+            qualify row_number() over (partition by landing_file order by target_table = $table desc) = 1""", {"table": table, "source": source})
+        return {path: _Done(*said) for path, *said in found.fetchall()}
 
 
 def _ingest_batch(
@@ -252,7 +303,7 @@ def _publish(
             )
         steps.append(replacement(lake, CONTENT[target], content, write(con, folder / "lost.parquet", "select key, landing_file from lost") if losers else None,
                                {promised.grain[0]: "key", "landing_file": "landing_file"}))
-    done, counted = _count(con, lake, seen, staged, source, format, table, folder)
+    done, counted = _count(settings, con, lake, seen, staged, source, format, table, folder)
     steps += [replacement(lake, t, [(p, None)] if p else [], done_list, {"landing_file": "landing_file", "target_table": "target_table"})
                for t, p, done_list in done]
     steps += [results(lake, audit, folder) for audit in audits]
@@ -336,7 +387,7 @@ def _without(
 
 
 def _count(
-    con: duckdb.DuckDBPyConnection, lake: Lake, seen: Snapshot, staged: Staged, source: str, format: str, table: str, folder: Path
+    settings: Settings, con: duckdb.DuckDBPyConnection, lake: Lake, seen: Snapshot, staged: Staged, source: str, format: str, table: str, folder: Path
 ) -> tuple[list[tuple[str, Path | None, Path]], IngestReport]:
     """Write the ledger's and the quarantine's rows of the batch, and sum them up.
 
@@ -414,7 +465,15 @@ def _count(
             select *, least(coalesce(gone, 0), coalesce(duplicate, 0)) as kept_before
             from _file_facts left join record using (landing_file) left join bad_line using (landing_file) left join gone using (landing_file)) f)""",
     )
-    files = write(con, folder / "files.parquet", f"select landing_file, {literal(table)} as target_table from (select landing_file from _file_facts union all select old from _replaced)")
+    # A format that could read nothing of these files may have had more targets than this one.
+    others = ", ".join(literal(f"core.{t}") for t in TARGETS if not settings.staging_sql(t, format)) or "null"
+    files = write(
+        con, folder / "files.parquet",
+        f"""select landing_file, {literal(table)} as target_table from (select landing_file from _file_facts union all select old from _replaced)
+        union select landing_file, target_table from core.landing_file
+        where landing_file in (select landing_file from _file_facts) and target_table in ({others}) and source_format <> {literal(format)}
+            and kept_count + duplicate_count = 0""",
+    )
     total = con.execute(
         f"""select count(*), sum(record_count), sum(kept_count), sum(duplicate_count), sum(quarantined_count), sum(context_count)
         from read_parquet({literal(str(ledger))})"""

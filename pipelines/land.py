@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date
 from urllib.parse import urlsplit
 
 import fsspec
@@ -31,6 +31,7 @@ LONG_LINE = 8 * 2**20
 """A line beyond this is looked at more closely before DuckDB's reader is let near it."""
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 """A source's name is a folder in landing."""
+PRICES = "core.price_quote"
 SUFFIX = re.compile(r"(\.[a-z0-9]{1,10}){0,2}$")
 
 
@@ -104,12 +105,13 @@ def origins(url: str, day: date | None = None) -> tuple[AbstractFileSystem, list
         # Asked outright, as `exists`, `find` and `glob` may take a store that does not answer for an empty one.
         with suppress(FileNotFoundError):
             fs.info(path if not (magic := re.search(r"[*?\[]", path)) else path[: magic.start()].rpartition("/")[0])
-        if any(c in path for c in "*?["):
-            found = [p for p in fs.glob(path) if not fs.isdir(p)]
-        elif fs.isdir(path):
+        # What is there by this very name is no glob, and a file that is named outright is wanted whatever its name.
+        if fs.isdir(path):
             found = fs.find(path)
         elif fs.exists(path):
-            found = [path]
+            return fs, [path]
+        elif magic:
+            found = [p for p in fs.glob(path) if not fs.isdir(p)]
         elif dated:
             found = []
         else:
@@ -131,17 +133,24 @@ def land(
     each_day: bool = False,
     mark: str = "",
     outlived: frozenset[str] = frozenset(),
+    misdated: frozenset[str] = frozenset(),
 ) -> list[Landed]:
     """Copy what is at `url` into landing as having arrived on `day`; returns the files landed or found landed already.
 
     A file that was landed before and has not changed since (size, time or ETag) is not read again. `progress` is told
     the bytes copied. With `each_day` the same bytes land again on another day: a price list that returns to what it was is
     news. A `mark` stands in the name that files land under, before their own suffix. What is `outlived` (paths of files that
-    were taken in and are kept no longer) is not landed again. Raises `RetryLater` when a read or write fails part-way; nothing
-    half-copied is left visible.
+    were taken in and are kept no longer) is not landed again. What is `misdated` (paths of files with records from after the day
+    they landed under) lands again on a later day, unless it was last changed before. Raises `RetryLater` when a read or write
+    fails part-way; nothing half-copied is left visible.
     """
     if not NAME.fullmatch(source):
         raise NotConfigured(f"{source!r} is no name for a source: letters, digits, -, _ and . only, a letter or digit first")
+    if not each_day and landed_as(settings, source) == {PRICES}:
+        raise NotConfigured(
+            f"{source} is a feed, whose price lists land under that name: give the source another, "
+            f"[sources.{source}_logs] in flywheel.toml or --source {source}_logs"
+        )
     fs, paths = origins(url, day)
     landed: list[Landed] = []
     fresh: list[tuple] = []
@@ -156,14 +165,15 @@ def land(
         present = {
             path.rsplit("/", 1)[-1]: path
             for path in landed_paths(settings, source)
-            if not each_day or landed_day(path) == day
+            if (not each_day or landed_day(path) == day) and not (path in misdated and landed_day(path) < day)
         } | {path.rsplit("/", 1)[-1]: path for path in outlived}
         for path in paths:
             origin, version = redacted(fs.unstrip_protocol(path)), _version(fs, path)
             before, lines = known.get((origin, version), (None, None))
             if before in outlived:
                 continue
-            if before and not each_day and out.exists(f"{root}/{before}"):
+            came_later = before in misdated and landed_day(before) < day and _changed_after(fs, path, landed_day(before))
+            if before and not each_day and not came_later and out.exists(f"{root}/{before}"):
                 landed.append(Landed(before, out.size(f"{root}/{before}"), origin, lines))
                 continue
             one = _copy(settings, fs, path, source, day, origin, mark, progress, present)
@@ -200,6 +210,44 @@ def _origins(settings: Settings) -> sqlite3.Connection:
     return memory
 
 
+def landed_as(settings: Settings, name: str) -> set[str]:
+    """The tables that what has landed under a name was meant for.
+
+    A source and a feed may not share a name, as each would read the other's files. Where an earlier version let both land, the source
+    keeps it: under another its calls would count twice, while a feed loses nothing.
+    """
+    from pipelines.engine import connect
+    from pipelines.lake import Lake  # which needs this module
+
+    lake = Lake(settings)
+    if not lake.exists("core.landing_file"):
+        return set()
+    with connect(settings) as con:
+        lake.attach(con, "core.landing_file")
+        # A file of which nothing was kept counts too, unless it gave rows to another table: it was read as what it is not.
+        return {table for (table,) in con.execute(
+            """select distinct target_table from core.landing_file
+            where source = $name and (kept_count > 0 or landing_file not in (select landing_file from core.landing_file where source = $name and kept_count > 0))""",
+            {"name": name},
+        ).fetchall()}
+
+
+def source_name(settings: Settings, format: str) -> str:
+    """What a source is called that is given no name: as its format, unless that is a feed's name."""
+    landed = landed_as(settings, format)
+    is_feed = PRICES in landed or format in settings.feeds
+    return f"{format}_logs" if is_feed and not landed - {PRICES} else format
+
+
+def feed_name(settings: Settings, format: str) -> str:
+    """What a feed is called that is given no name: as its format, unless that is a source's name or may become one, as logs have such a format."""
+    landed = landed_as(settings, format)
+    if landed:
+        return format if landed == {PRICES} else f"{format}_prices"
+    may_be_source = format not in settings.feeds and any(settings.staging_sql(target, format) for target in ("inference", "feedback"))
+    return f"{format}_prices" if may_be_source or format in settings.sources else format
+
+
 def landing_url(settings: Settings, path: str) -> str:
     """Full URL of a landed file, from its relative path."""
     return f"{settings.landing}/{path}"
@@ -209,8 +257,9 @@ def landed_paths(settings: Settings, source: str) -> list[str]:
     """All files in landing of one source, relative to the landing folder, in order of arrival day and name."""
     fs, root = fsspec.core.url_to_fs(settings.landing)
     fs.invalidate_cache()
-    found = fs.glob(f"{root}/{source}/day=*/*")
-    return sorted(p[len(root) :].lstrip("/") for p in found if not p.endswith(".part"))
+    # No glob: the root may hold characters that mean something in one.
+    found = fs.find(f"{root}/{source}", maxdepth=2, withdirs=True)
+    return sorted(p[len(root) :].lstrip("/") for p in found if re.search(r"/day=[^/]*/[^/]+$", p) and not p.endswith(".part"))
 
 
 def redacted(url: str) -> str:
@@ -288,3 +337,11 @@ def _version(fs: AbstractFileSystem, path: str) -> str:
     info = fs.info(path)
     marks = [str(info.get(k)) for k in ("size", "mtime", "ETag", "etag", "LastModified", "last_modified", "updated") if info.get(k)]
     return "|".join(marks)
+
+
+def _changed_after(fs: AbstractFileSystem, path: str, day: date) -> bool:
+    """Whether a file was changed after a day, and so cannot have arrived on it as it is; yes where the store does not tell."""
+    try:
+        return fs.modified(path).astimezone(UTC).date() > day
+    except NotImplementedError:
+        return True

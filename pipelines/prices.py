@@ -24,7 +24,7 @@ from pipelines.follow import Announced, announcement, follow, follow_all, recove
 from pipelines.gate import BatchRefused
 from pipelines.ingest import IngestReport
 from pipelines.lake import Lake, Snapshot, storage
-from pipelines.land import land, landed_day, landed_paths, landing_url
+from pipelines.land import PRICES, land, landed_as, landed_day, landed_paths, landing_url
 from pipelines.readable import Unreadable, unpacked
 from pipelines.settings import ROOT, Settings
 from pipelines.stage import Report, silent
@@ -50,6 +50,11 @@ def ingest_feed(settings: Settings, feed: str, day: date, report: Report = silen
     """
     if feed not in settings.feeds:
         raise NotConfigured(f"no feed named {feed!r}; feeds set: {', '.join(settings.feeds) or 'none'} (flywheel.toml, [feeds])")
+    landed = landed_as(settings, feed)
+    if landed - {PRICES} or (feed in settings.sources and not landed):
+        raise NotConfigured(
+            f"{feed} is a source, whose logs land under that name: give the feed another, [feeds.{feed}_prices] in flywheel.toml or --feed {feed}_prices"
+        )
     where = settings.feeds[feed]
     report(f"{feed}: fetching", None)
     origins = {_land(settings, feed, path, taken_on, into): str(path) for path, taken_on, into in _snapshots(settings, feed, where.url, day)}

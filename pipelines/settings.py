@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from pipelines.errors import NotConfigured
@@ -43,7 +46,8 @@ class Routing(BaseModel):
 class Settings(BaseSettings):
     """All there is to set. Every field can be given as `FLYWHEEL_<NAME>` or in `flywheel.toml`."""
 
-    model_config = SettingsConfigDict(env_prefix="FLYWHEEL_", env_nested_delimiter="__", extra="forbid")
+    # A setting may be a secret, and so may be one whose name is mistyped: an error names it and does not show it.
+    model_config = SettingsConfigDict(env_prefix="FLYWHEEL_", env_nested_delimiter="__", extra="forbid", hide_input_in_errors=True)
 
     home: Path = Field(Path(".flywheel"), description="Folder for all that is kept locally")
     landing_url: str | None = Field(None, description="Where raw files are kept; default <home>/landing")
@@ -52,7 +56,7 @@ class Settings(BaseSettings):
     sources: dict[str, Source] = Field(default_factory=dict)
     feeds: dict[str, Feed] = Field(default_factory=lambda: {"genai_prices": Feed(url="embedded", format="genai_prices")})
     feed_precedence: list[str] = Field(
-        default=["genai_prices", "litellm", "models_dev", "openrouter"],
+        default=["genai_prices", "litellm_prices", "litellm", "models_dev", "openrouter"],
         description="Feeds by name, the most trusted first: which price is used where several know one",
     )
     routing: Routing = Field(default_factory=Routing)
@@ -68,6 +72,41 @@ class Settings(BaseSettings):
     max_line_bytes: int = Field(16 * 2**20, le=16 * 2**20, description="A longer line is quarantined")
     max_file_bytes: int = Field(512 * 2**30, description="A file that unpacks to more is refused")
     max_expansion: int = Field(300, description="A packed file that grows more than this many times is refused as a bomb")
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _is_a_size(cls, limit: str) -> str:
+        if not re.fullmatch(r"\d+(\.\d+)?\s*([kmgt]i?b|%)", limit.strip(), re.IGNORECASE):
+            raise ValueError("is no size such as 800MB, 4GB or 80%")
+        return limit
+
+    @field_validator("landing_url", "warehouse_url")
+    @classmethod
+    def _has_its_driver(cls, url: str | None) -> str | None:
+        from fsspec.registry import known_implementations, registry
+
+        scheme = urlsplit(url or "").scheme or "file"
+        if scheme not in registry and scheme not in known_implementations:
+            raise ValueError(f"no store is known by {scheme}://")
+        # Looked for and not imported: DAG files read the settings each time they are parsed.
+        if scheme not in registry and not find_spec(known_implementations[scheme]["class"].split(".")[0]):
+            raise ValueError(f"the driver of {scheme}:// is not installed: {known_implementations[scheme].get('err', scheme)}")
+        return url
+
+    @field_validator("catalog_uri")
+    @classmethod
+    def _is_a_database(cls, uri: str | None) -> str | None:
+        from sqlalchemy.engine import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        try:
+            if uri:
+                make_url(uri).get_dialect().import_dbapi()
+        except ArgumentError:
+            raise ValueError("is no SQLAlchemy URL of a database that is known here, such as postgresql+psycopg2://user@host/name") from None
+        except ImportError as error:
+            raise ValueError(f"the driver of this database is not installed: {error}") from None
+        return uri
 
     @classmethod
     def settings_customise_sources(
@@ -92,6 +131,9 @@ class Settings(BaseSettings):
         except ValueError as error:
             raise NotConfigured(f"settings cannot be read ({config or 'flywheel.toml'}, FLYWHEEL_*): {error}") from error
         settings.home = settings.home.expanduser().resolve()
+        if special := re.search(r"[#?]|%[0-9A-Fa-f]{2}", str(settings.home)):
+            # Catalog and tables are kept under URLs made of this path, where these say something else.
+            raise NotConfigured(f"the setting `home` is {settings.home}: a path with {special[0]} in it cannot be used, choose another")
         return settings
 
     @cached_property

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from pipelines.cli.console import console
+from pipelines.cli.console import console, writing
 from pipelines.contracts import literal
 from pipelines.errors import NotConfigured
 from pipelines.settings import Settings
@@ -33,20 +33,27 @@ def sql(
     from pipelines.answer import table_of
     from pipelines.engine import views
 
-    settings, asked = Settings.load(), (query or sys.stdin.read()).strip().rstrip(";")
+    settings, asked = Settings.load(), sys.stdin.read() if query is None else query
     try:
         with views(settings) as con:
+            statements = duckdb.extract_statements(asked)
+            if not statements:
+                raise NotConfigured("no question was asked; for example: flywheel sql \"select count(*) from core.inference\"")
+            if len(statements) > 1:
+                raise NotConfigured(f"these are {len(statements)} statements; flywheel sql answers one at a time")
+            # Others may write files, or run what does; a pivot is more than one statement to DuckDB.
+            if statements[0].type not in (duckdb.StatementType.SELECT, duckdb.StatementType.MULTI):
+                raise NotConfigured(f"flywheel sql only reads, and this is no select: {statements[0].type.name}")
             if output != "table":
+                found = con.sql(asked)
                 # Not straight to /dev/stdout, which would open what stands behind it anew and empty a file that is appended to.
                 with TemporaryDirectory() as folder:
-                    con.execute(f"copy ({asked}) to {literal(f'{folder}/answer')} (format {output}{', header' if output == 'csv' else ''})")
+                    con.execute(f"copy (from found) to {literal(f'{folder}/answer')} (format {output}{', header' if output == 'csv' else ''})")
                     with Path(folder, "answer").open("rb") as answer:
                         shutil.copyfileobj(answer, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
                 return
             found = con.execute(asked)
-            if found.description is None:
-                return
             rows = found.fetchmany(201)
             # Where no terminal bounds it, a row is one line.
             shown = console if console.is_terminal or "COLUMNS" in os.environ else Console(width=10_000)
@@ -105,8 +112,9 @@ def dictionary(to: Annotated[Path | None, typer.Option(help="File to write; defa
     if to is None:
         print(page, end="")
         return
-    to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_text(page)
+    with writing(to):
+        to.parent.mkdir(parents=True, exist_ok=True)
+        to.write_text(page)
     console.print(f"{to}: {page.count('### ')} tables", highlight=False)
 
 

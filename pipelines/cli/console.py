@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -45,7 +48,9 @@ def settings_with(url: str | None = None, format: str | None = None, source: str
     if url:
         if not format:
             raise NotConfigured("--format says how to read the logs, for example --format litellm")
-        name = source or format
+        from pipelines.land import source_name
+
+        name = source or source_name(settings, format)
         settings.sources[name] = Source(url=url, format=format)
         return settings, [name]
     if source:
@@ -56,9 +61,18 @@ def settings_with(url: str | None = None, format: str | None = None, source: str
 
 Url = Annotated[str | None, typer.Argument(help="File, folder, glob or fsspec URL; default: the sources in the settings")]
 Format = Annotated[str | None, typer.Option(help="How to read it: a name in warehouse/staging/inference or your own folder")]
-SourceName = Annotated[str | None, typer.Option("--source", help="Name of the source; default: the format's name")]
+SourceName = Annotated[str | None, typer.Option("--source", help="Name of the source; default: the format's name, with _logs behind it where a feed has that")]
 Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="UTC day of arrival; default: today")]
 
 
 def day_or_today(day: datetime | None) -> date:
     return day.date() if day else datetime.now(UTC).date()
+
+
+@contextmanager
+def writing(to: Path) -> Iterator[None]:
+    """What is asked to be written where nothing can be written is a mistake of who asked."""
+    try:
+        yield
+    except OSError as error:
+        raise NotConfigured(f"{to} cannot be written: {error}") from error

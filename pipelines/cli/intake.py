@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.console import Day, Format, Shown, SourceName, Url, console, day_or_today, settings_with
+from pipelines.cli.console import Day, Format, Shown, SourceName, Url, console, day_or_today, settings_with, writing
 from pipelines.errors import FlywheelError, NotConfigured, RetryLater, StopTheLine
 from pipelines.settings import Feed, Settings
 
@@ -48,10 +48,11 @@ def ingest(url: Url = None, format: Format = None, source: SourceName = None, da
 def prices(
     url: Annotated[str | None, typer.Argument(help="Address, file, or folder of dated snapshots; default: the feeds in the settings")] = None,
     format: Annotated[str | None, typer.Option(help="litellm, openrouter, models_dev, genai_prices, or your own")] = None,
-    feed: Annotated[str | None, typer.Option(help="Name of the feed; default: the format's name")] = None,
+    feed: Annotated[str | None, typer.Option(help="Name of the feed; default: the format's name, with _prices behind it where logs have such a format")] = None,
     day: Day = None,
 ) -> None:
     """Fetch price feeds and write the price book anew. A folder of dated snapshots is brought in whole."""
+    from pipelines.land import feed_name
     from pipelines.prices import ingest_feed
 
     settings = Settings.load()
@@ -59,7 +60,7 @@ def prices(
     if url:
         if not format:
             raise NotConfigured("--format says which feed it is: litellm, openrouter, models_dev or genai_prices")
-        names = [feed or format]
+        names = [feed or feed_name(settings, format)]
         settings.feeds[names[0]] = Feed(url=url, format=format)
     failed: list[FlywheelError] = []
     for name in names:
@@ -112,15 +113,22 @@ def replay(
         raise NotConfigured("nothing was ever taken in, so nothing is in quarantine")
     with views(settings) as con:
         held = con.execute(
-            "select source, source_format, list(distinct landing_file) from core.quarantine "
-            "where target_table in ('core.inference', 'core.feedback') and ($source is null or source = $source) group by 1, 2 order by 1",
+            """
+            select source, source_format, landing_file in (
+                    select landing_file from core.landing_file where target_table in ('core.inference', 'core.feedback')
+                    group by all having sum(kept_count + duplicate_count) = 0
+                        and bool_or(kept_count + duplicate_count + context_count = 0 and quarantined_count > 0)) as is_refused, list(distinct landing_file)
+            from core.quarantine where target_table in ('core.inference', 'core.feedback') and ($source is null or source = $source)
+            group by all order by 1""",
             {"source": source},
         ).fetchall()
     if not held:
         console.print("nothing of these sources is in quarantine")
-    for name, format, files in held:
+    for name, format, is_refused, files in held:
+        # The format that could read nothing of a file was the wrong one if the settings have another now.
+        reading = settings.sources[name].format if is_refused and name in settings.sources else format
         with Shown() as shown:
-            reports = ingest_landed(settings, name, format, shown, only=files)
+            reports = ingest_landed(settings, name, reading, shown, only=files)
         for report in reports:
             console.print(str(report), highlight=False, soft_wrap=True)
 
@@ -139,7 +147,7 @@ def simulate(
     from pipelines.simulate import FORMATS, simulate
 
     start = first_day.date() if first_day else datetime.now(UTC).date() - timedelta(days=days)
-    with Shown() as shown:
+    with writing(out), Shown() as shown:
         report = simulate(
             out, calls=calls, days=days, first_day=start, seed=seed,
             formats=[f.strip() for f in formats.split(",") if f.strip()] or list(FORMATS), dirt_share=dirt,

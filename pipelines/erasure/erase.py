@@ -31,10 +31,10 @@ from pipelines.erasure import tombstones
 from pipelines.erasure.belonging import Belonging, Identifier
 from pipelines.erasure.needles import Needles
 from pipelines.erasure.proof import Searched, places, search_everything, search_file
-from pipelines.erasure.removal import drop_rows, expire_all, ledger, rebuild, replace_version, sources
-from pipelines.erasure.report import Erasure, write_report
+from pipelines.erasure.removal import drop_rows, expire_all, rebuild, replace_version, sources
+from pipelines.erasure.report import STAYS_OPEN, Erasure, go_on, read_report, report_time, write_report
 from pipelines.erasure.retention import retain
-from pipelines.erasure.rewrite import Landing, Rewritten, containers_of, discard, others, rewrite, sweep
+from pipelines.erasure.rewrite import Held, Landing, Rewritten, by_file, containers_of, discard, ids_on, others, rewrite, sweep
 from pipelines.errors import NotConfigured, StopTheLine
 from pipelines.follow import recover, settle
 from pipelines.ingest import ingest_landed
@@ -87,16 +87,18 @@ def erase(settings: Settings, kind: Kind, text: str, report: Report = silent) ->
 
 @storage("erasure")
 def finish(settings: Settings, report: Report = silent) -> list[Erasure]:
-    """Finish erasures that a crash cut off, by what their tombstones still know."""
+    """Finish erasures that a crash cut off, by what their tombstones still know; returns those that are through."""
     lake, done = Lake(settings), []
     for erasure_id, began in tombstones.unfinished(lake).items():
-        done.append(_erase(settings, lake, None, Erasure(erasure_id, "crashed erasure", began.isoformat(timespec="seconds"), True), began, tombstones.known(lake), report))
-    return done
+        one = Erasure(erasure_id, "crashed erasure", began.isoformat(timespec="seconds"), True)
+        done.append(_erase(settings, lake, None, one, began, tombstones.known(lake), report))
+    return [one for one in done if one.is_clean]
 
 
 def _erase(settings: Settings, lake: Lake, subject: Identifier | None, done: Erasure, began: datetime, stones: dict, report: Report) -> Erasure:
     scratch = settings.scratch / f"erase-{uuid.uuid4().hex}"
     scratch.mkdir(parents=True)
+    earlier = read_report(settings, done.erasure_id) if done.erasure_id in tombstones.unfinished(lake) else None
     try:
         for name in tables():
             if lake.exists(name):
@@ -109,19 +111,22 @@ def _erase(settings: Settings, lake: Lake, subject: Identifier | None, done: Era
         theirs = _theirs(settings, lake, subjects)
         texts = _sentences(settings, lake, theirs, done)
         landing = Landing(settings, scratch)
-        formats = _formats(settings, lake)
+        formats = _Formats(settings, lake)
         systems = _systems(settings, lake)
-        ledger_targets = ledger(lake)
         paths = [p for s in sources(settings) for p in landed_paths(settings, s)
-                 if ledger_targets.get(p, {"core.inference"}) & {"core.inference", "core.feedback"}]
+                 if formats.told.get(p, {"core.inference": ""}).keys() & {"core.inference", "core.feedback"}]
 
         def unowned(links: set[Identifier]) -> set[Identifier]:
             return others(lake, links, {}, theirs.calls)
 
+        def held(wanted: dict[str, set[int]]) -> dict[str, dict[int, frozenset[str]]]:
+            return _rows_of_others(lake, theirs, wanted)
+
         def told(path: str) -> None:
             report(f"looking through {path[:60]}", None)
 
-        found, known = sweep(landing, paths, subjects | theirs.identifiers, texts, unowned, lambda p: formats.get(p.split("/")[0]), lambda p: systems.get(p.split("/")[0], frozenset()), told)
+        found, known = sweep(
+            landing, paths, subjects | theirs.identifiers, texts, unowned, formats.inside, lambda p: systems.get(p.split("/")[0], frozenset()), by_file(theirs.lines), held, told)  # fmt: skip
         if not theirs and not found.lines and not done.erased_before:
             raise NotConfigured(
                 f"nothing of this {done.kind} is in the warehouse or in the {found.files:,} landed files ({found.byte_count:,} bytes) that were looked through; nothing was changed"
@@ -133,12 +138,12 @@ def _erase(settings: Settings, lake: Lake, subject: Identifier | None, done: Era
         _touch(lake, done.erasure_id)
         totals = Rewritten()
         changed: dict[str, str] = {}
-        whole: dict[str, set[int]] = {}
+        owned = by_file(theirs.lines)
         for _ in range(PASSES):
-            one = _rewrite(settings, landing, found.lines, whole, known, formats, systems, report)
+            one = _rewrite(settings, landing, found.lines, owned, held, known, formats, systems, report)
             changed |= one.files
             totals.records, totals.shared, totals.mentions = totals.records + one.records, totals.shared + one.shared, totals.mentions + one.mentions
-            _take_over(settings, lake, one.files, formats, ledger_targets, report)
+            _take_over(settings, one.files, formats, report)
             discard(settings, one.files)
             # What core still has: what came in meanwhile, or what only the format's select can read out of its line.
             left = _theirs(settings, lake, subjects | known)
@@ -152,11 +157,8 @@ def _erase(settings: Settings, lake: Lake, subject: Identifier | None, done: Era
             if not any(path in there for path, _ in left.lines):
                 _strike_rows(lake, scratch, left)
                 break
-            whole = {}
-            for path, line in left.lines:
-                whole.setdefault(path, set()).add(line)
-            ledger_targets = ledger(lake)
-            found.lines = {}
+            owned, found.lines = by_file(left.lines), {}
+            formats = _Formats(settings, lake)
         else:
             raise StopTheLine(f"{len(left.lines)} records are in core again after each removal; something brings them in while they are erased")
         done.landing = {"files": len(changed), "records": totals.records, "with_what_they_shared": totals.shared, "mentions_replaced": totals.mentions, "looked_through_files": found.files, "looked_through_bytes": found.byte_count}
@@ -174,11 +176,14 @@ def _erase(settings: Settings, lake: Lake, subject: Identifier | None, done: Era
         _expire(settings, lake, done)
         lake.publish_views()
         shutil.rmtree(scratch, ignore_errors=True)
-        _prove(settings, lake, needles, done, report)
+        _prove(settings, lake, needles, done, earlier.found if earlier else {}, report)
+        if earlier:
+            go_on(done, earlier)
         if done.is_clean:
             tombstones.close(lake, done.erasure_id)
         else:
-            done.warnings.append("the erasure stays open: flywheel maintain, or the same command, goes on with it")
+            done.warnings.append(STAYS_OPEN)
+            log.warning("erasure %s is not through: something of theirs is in %s files", done.erasure_id, len(done.found))
         write_report(settings, done)
         return done
     finally:
@@ -239,7 +244,7 @@ def _theirs(settings: Settings, lake: Lake, subjects: set[Identifier]) -> _Their
     with connect(settings) as con:
         for name in ("core.inference", "core.feedback"):
             lake.attach(con, name)
-        by_kind = {k: pa.array(sorted(tombstones.pseudonym(settings, i.text) if k == "user" else i.text for i in subjects if i.kind == k), pa.string())
+        by_kind = {k: pa.array(sorted(text for i in subjects if i.kind == k for text in _as_in_core(settings, i)), pa.string())
                    for k in ("user", "tenant", "session", "trace", "call")}
         for kind, texts in by_kind.items():
             con.register(f"_{kind}", pa.table({"text": texts}))
@@ -270,7 +275,8 @@ def _theirs(settings: Settings, lake: Lake, subjects: set[Identifier]) -> _Their
         signals = con.execute(
             """select feedback_id, landing_file, landing_line from core.feedback
             where rater_id in (from _user) or feedback_id in (from _call) or regexp_extract(feedback_id, '^[^:]*:(.+)$', 1) in (from _call)
-                or (target_kind = 'call' and target_id in (select inference_id from mine))
+                or (target_kind = 'call' and (target_id in (select inference_id from mine) or target_id in (from _call)
+                    or regexp_extract(target_id, '^[^:]*:(.+)$', 1) in (from _call)))
                 or (target_kind = 'session' and (target_id in (select text from owned where kind = 'session') or target_id in (from _session)))
                 or (target_kind = 'trace' and (target_id in (select text from owned where kind = 'trace') or target_id in (from _trace)))
                 or trace_id in (select text from owned where kind = 'trace') or trace_id in (from _trace)"""
@@ -289,6 +295,25 @@ def _theirs(settings: Settings, lake: Lake, subjects: set[Identifier]) -> _Their
     return found
 
 
+def _as_in_core(settings: Settings, one: Identifier) -> list[str]:
+    """How core has an identifier; one of some systems' calls only with their prefixes."""
+    if one.kind == "user":
+        return [tombstones.pseudonym(settings, one.text)]
+    return [f"{system}:{one.text}" for system in one.systems] if one.systems else [one.text]
+
+
+def _rows_of_others(lake: Lake, theirs: _Theirs, wanted: dict[str, set[int]]) -> dict[str, dict[int, frozenset[str]]]:
+    """Of some landed lines: the ids of the rows that core has from them and that are not theirs."""
+    parts = []
+    with connect(lake.settings) as con:
+        con.register("_ids", pa.table({"id": pa.array(sorted(theirs.calls | theirs.signals), pa.string())}))
+        for table, key in (("core.inference", "inference_id"), ("core.feedback", "feedback_id")):
+            if lake.exists(table):
+                lake.attach(con, table)
+                parts.append(f"select landing_file, landing_line, {key} as id from {table} where {key} not in (select id from _ids)")
+        return ids_on(con, " union all ".join(parts), wanted) if parts and wanted else {}
+
+
 def _sentences(settings: Settings, lake: Lake, theirs: _Theirs, done: Erasure) -> set[bytes]:
     """Stretches of what they said and were told, of letters that are written the same in any JSON; an even sample of many."""
     if not theirs.calls or not lake.exists("core.inference_content"):
@@ -305,14 +330,27 @@ def _sentences(settings: Settings, lake: Lake, theirs: _Theirs, done: Erasure) -
     return set(sentences[:SENTENCES])
 
 
-def _formats(settings: Settings, lake: Lake) -> dict[str, str]:
-    """The format that reads each source, as the ledger says, else the settings."""
-    formats = {name: source.format for name, source in settings.sources.items()}
-    if lake.exists("core.landing_file"):
-        with connect(settings) as con:
-            lake.attach(con, "core.landing_file")
-            formats |= dict(con.execute("select source, any_value(source_format) from core.landing_file where target_table in ('core.inference', 'core.feedback') group by 1").fetchall())
-    return formats
+class _Formats:
+    """The format that read each landed file, as the ledger says: a source's may change. Of a file that was not taken in yet, the settings' one."""
+
+    def __init__(self, settings: Settings, lake: Lake) -> None:
+        self._settings = settings
+        self.told: dict[str, dict[str, str]] = {}
+        """By landed file and table that its records went to."""
+        self._inside: dict[str, list[list[str]]] = {}
+        if lake.exists("core.landing_file"):
+            with connect(settings) as con:
+                lake.attach(con, "core.landing_file")
+                for path, target, format in con.execute("select landing_file, target_table, source_format from core.landing_file").fetchall():
+                    self.told.setdefault(path, {})[target] = format
+
+    def inside(self, path: str) -> list[list[str]]:
+        """Where the lines of a landed file hold several records."""
+        source = self._settings.sources.get(path.split("/")[0])
+        formats = set(self.told.get(path, {}).values()) or ({source.format} if source else set())
+        for format in formats - self._inside.keys():
+            self._inside[format] = containers_of(self._settings, format)
+        return [steps for format in sorted(formats) for steps in self._inside[format]]
 
 
 def _systems(settings: Settings, lake: Lake) -> dict[str, frozenset[str]]:
@@ -333,31 +371,37 @@ def _touch(lake: Lake, erasure_id: str) -> None:
 
 
 def _rewrite(
-    settings: Settings, landing: Landing, lines: dict[str, set[int]], whole: dict[str, set[int]], known: set[Identifier],
-    formats: dict[str, str], systems: dict[str, frozenset[str]], report: Report,
+    settings: Settings, landing: Landing, lines: dict[str, set[int]], theirs: dict[str, set[int]], held: Held, known: set[Identifier],
+    formats: _Formats, systems: dict[str, frozenset[str]], report: Report,
 ) -> Rewritten:
+    """`lines` hold their identifiers; `theirs` core attributes to them, by its own count of lines."""
     done, belonging = Rewritten(), Belonging(known)
+    there = {p for s in {p.split("/")[0] for p in lines.keys() | theirs.keys()} for p in landed_paths(settings, s)}
+    owned = {path: set(landing.rows(path, of).values()) for path, of in theirs.items() if path in there}
+    wanted = {path: lines.get(path, set()) | owned.get(path, set()) for path in sorted(lines.keys() | owned.keys()) if path in there}
+    others_on = landing.others(wanted, held)
     present: dict[str, dict[str, str]] = {}
-    for path in sorted(lines.keys() | whole.keys()):
+    for path in wanted:
         report(f"writing {path[:60]} anew", None)
         source = path.split("/")[0]
         if source not in present:
             present[source] = {p.rsplit("/", 1)[-1]: p for p in landed_paths(settings, source)}
-        if path not in present[source].values():
-            continue
-        rewrite(landing, path, lines.get(path, set()), whole.get(path, set()), belonging, containers_of(settings, formats.get(source)), systems.get(source, frozenset()), done, present[source])
+        rewrite(
+            landing, path, wanted[path], owned.get(path, set()), others_on.get(path, {}), belonging, formats.inside(path), systems.get(source, frozenset()), done, present[source])  # fmt: skip
         landing.forget(path)
     return done
 
 
-def _take_over(settings: Settings, lake: Lake, renamed: dict[str, str], formats: dict[str, str], ledger: dict[str, set[str]], report: Report) -> None:
-    """Bring core from the old files to those that take their place, a source and table at a time, each in one commit."""
-    for source in sorted({p.split("/")[0] for p in renamed}):
-        for target in ("inference", "feedback"):
-            taken = {old: new for old, new in renamed.items() if old.split("/")[0] == source and f"core.{target}" in ledger.get(old, ())}
-            if taken:
-                report(f"{source}: taking {len(taken)} files in anew", None)
-                ingest_landed(settings, source, formats[source], report, only=set(taken.values()), replaced=taken, target=target)
+def _take_over(settings: Settings, renamed: dict[str, str], formats: _Formats, report: Report) -> None:
+    """Bring core from the old files to those that take their place, a source, table and format at a time, each in one commit."""
+    for target in ("inference", "feedback"):
+        taken: dict[tuple[str, str], dict[str, str]] = {}
+        for old, new in renamed.items():
+            if format := formats.told.get(old, {}).get(f"core.{target}"):
+                taken.setdefault((old.split("/")[0], format), {})[old] = new
+        for (source, format), files in sorted(taken.items()):
+            report(f"{source}: taking {len(files)} files in anew", None)
+            ingest_landed(settings, source, format, report, only=set(files.values()), replaced=files, target=target)
 
 
 def _strike_rows(lake: Lake, scratch: Path, left: _Theirs) -> None:
@@ -469,8 +513,12 @@ def _expire(settings: Settings, lake: Lake, done: Erasure) -> None:
             done.snapshots_expired, done.files_deleted = done.snapshots_expired + snapshots, done.files_deleted + files
 
 
-def _prove(settings: Settings, lake: Lake, needles: Needles, done: Erasure, report: Report) -> None:
-    """Search all bytes. A file that nothing refers to (of a crashed run, in scratch) is deleted where it holds something."""
+def _prove(settings: Settings, lake: Lake, needles: Needles, done: Erasure, earlier: dict[str, int], report: Report) -> None:
+    """Search all bytes. A file that nothing refers to (of a crashed run, in scratch) is deleted where it holds something.
+
+    `earlier`: what the last search of this erasure found. This one may know less to look for (ids and sentences went with their
+    rows), so files of these that are there unchanged hold it still; where nothing at all is known, changed ones too.
+    """
     spill = settings.home / "spill"
     for path in spill.iterdir() if spill.is_dir() else ():
         path.unlink(missing_ok=True) if path.is_file() else None  # spilt pages are packed; who has one open keeps it
@@ -478,6 +526,11 @@ def _prove(settings: Settings, lake: Lake, needles: Needles, done: Erasure, repo
         path.unlink(missing_ok=True)  # what a dataset's steps hand on; a build under way is begun anew
     searched = search_everything(settings, needles, lambda path: report(f"searching {path[-60:]}", None))
     live = {path for name in tables() if lake.exists(name) for path in lake.all_files(name)}
+    told_at = report_time(settings, done.erasure_id)
+    still = {path: n for path, n in earlier.items() if path in searched.paths - searched.found.keys() and not (needles and Path(path).is_file() and Path(path).stat().st_mtime > told_at)}
+    if still:
+        done.warnings.append(f"{len(still)} files in which an earlier search found something are still there; this one did not know all that was looked for then")
+    searched.found |= still
     warehouse = fsspec.core.url_to_fs(settings.warehouse)[1].rstrip("/") + "/"
     for path in list(searched.found):
         stray = (path.startswith(warehouse) and path not in live) or path.startswith(f"{settings.scratch}/")

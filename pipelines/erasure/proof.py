@@ -33,6 +33,7 @@ class Searched:
 
     files: dict[str, int] = field(default_factory=dict)
     """By place: landing, warehouse, home."""
+    paths: set[str] = field(default_factory=set)
     byte_count: dict[str, int] = field(default_factory=dict)
     decoded_byte_count: dict[str, int] = field(default_factory=dict)
     found: dict[str, int] = field(default_factory=dict)
@@ -75,6 +76,7 @@ def search_everything(settings: Settings, needles: Needles, report: Callable[[st
 def search_file(fs: Any, path: str, place: str, needles: Needles, done: Searched) -> None:
     """Search one file: its raw bytes and its name, and what is packed or encoded in it."""
     done.files[place] = done.files.get(place, 0) + 1
+    done.paths.add(path)
     hits = sum(1 for _ in needles.found(path.encode()))
     with fs.open(path, "rb") as file:
         for _, data, fresh in pieces(file):

@@ -8,6 +8,8 @@ from typing import Any
 
 from pipelines.settings import Settings
 
+STAYS_OPEN = "the erasure stays open: flywheel maintain, or the same command, goes on with it"
+
 
 @dataclass
 class Erasure:
@@ -63,6 +65,33 @@ def write_report(settings: Settings, done: Erasure) -> None:
         part = folder / f".{name}.part"
         part.write_text(text)
         part.replace(folder / name)
+
+
+def read_report(settings: Settings, erasure_id: str) -> Erasure | None:
+    """What an erasure last told; None when it never did."""
+    path = settings.home / "erasures" / f"{erasure_id}.json"
+    return Erasure(**json.loads(path.read_text())) if path.is_file() else None
+
+
+def report_time(settings: Settings, erasure_id: str) -> float:
+    """When an erasure last told something; 0 when it never did."""
+    path = settings.home / "erasures" / f"{erasure_id}.json"
+    return path.stat().st_mtime if path.is_file() else 0.0
+
+
+def go_on(done: Erasure, earlier: Erasure) -> None:
+    """Add what the earlier runs of an erasure that was left open did to what this one did."""
+    done.kind, done.erased_before = earlier.kind, earlier.erased_before
+    for name in ("calls", "signals", "snapshots_expired", "files_deleted"):
+        setattr(done, name, getattr(earlier, name) + getattr(done, name))
+    for name in ("datasets", "exports", "models", "warnings"):
+        own = getattr(done, name)
+        setattr(done, name, [one for one in getattr(earlier, name) if one not in own and one != STAYS_OPEN] + own)
+    done.identifiers = {kind: max(earlier.identifiers.get(kind, 0), done.identifiers.get(kind, 0)) for kind in sorted(earlier.identifiers | done.identifiers)}
+    done.landing = {what: earlier.landing.get(what, 0) + n for what, n in done.landing.items()}
+    for table, rows in earlier.tables.items():
+        done.tables[table] = {"before": rows["before"], "after": done.tables.get(table, rows)["after"]}
+    done.not_searched = earlier.not_searched | done.not_searched
 
 
 def _page(done: Erasure) -> str:

@@ -20,8 +20,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import zstandard
 
+from pipelines.contracts import quoted
 from pipelines.erasure.belonging import Belonging, Identifier, containers
 from pipelines.erasure.needles import Needles, pieces
 from pipelines.errors import StopTheLine
@@ -33,6 +36,8 @@ from pipelines.stage import Staged, format_sql
 
 log = logging.getLogger(__name__)
 
+Held = Callable[[dict[str, set[int]]], dict[str, dict[int, frozenset[str]]]]
+"""Of lines of landed files: the ids of the rows that core has of others from each, as the logs have them."""
 ROUNDS = 6
 """Ids lead to ids: a trace to its spans, a span to the signals about it. Real chains end after two."""
 
@@ -73,15 +78,42 @@ class Landing:
             self._open[path] = readable(self.settings, path, folder)
         return self._open[path]
 
+    def rows(self, path: str, lines: Iterable[int]) -> dict[int, int]:
+        """By line, as core counts them: the line of the readable form, which leaves out what is no object in an array."""
+        index = self.readable(path).lines
+        if index is None:
+            return {line: line for line in lines}
+        table = pq.read_table(index)
+        by_line = dict(zip(table["line"].to_pylist(), table["row"].to_pylist(), strict=True))
+        return {line: by_line[line] for line in lines if line in by_line}
+
+    def others(self, wanted: dict[str, set[int]], held: Held) -> dict[str, dict[int, frozenset[str]]]:
+        """Of lines of the readable forms: the ids of the rows that core has of others from each."""
+        lines = {}
+        for path, rows in wanted.items():
+            index = self.readable(path).lines
+            if index is None:
+                lines[path] = {row: row for row in rows}
+            else:
+                table = pq.read_table(index)
+                lines[path] = {row: line for row, line in zip(table["row"].to_pylist(), table["line"].to_pylist(), strict=True) if row in rows}
+        found = held({path: set(rows.values()) for path, rows in lines.items()})
+        return {path: {row: found[path][line] for row, line in rows.items() if line in found[path]} for path, rows in lines.items() if path in found}
+
     def forget(self, path: str) -> None:
         """It holds nothing of theirs: its unpacked copy is not needed again."""
         done = self._open.pop(path, None)
         if done and done.scratch:
             done.path.unlink(missing_ok=True)
 
-    def search(self, paths: Iterable[str], words: Iterable[bytes], texts: Iterable[bytes] = (), report: Callable[[str], None] = lambda text: None) -> Search:
-        """Look for identifiers, and for sentences of theirs: one that stands in a line without any identifier is others' too, and is given up."""
-        words, found = set(words), Search(texts=set(texts))
+    def search(
+        self, paths: Iterable[str], words: Iterable[bytes], texts: Iterable[bytes], theirs: dict[str, set[int]], report: Callable[[str], None] = lambda text: None
+    ) -> Search:
+        """Look for identifiers, and for sentences of theirs: one that stands in a line of others without any identifier is theirs too, and is given up.
+
+        `theirs`: lines of which core says that they are of whom is erased; they are found in any case.
+        """
+        words, found = set(words), Search({path: set(lines) for path, lines in theirs.items()}, set(texts))
         needles = Needles(words, found.texts)
         for path in paths:
             report(path)
@@ -95,14 +127,14 @@ class Landing:
                     base = before - data.count(b"\n", 0, fresh)
                     hits = sorted((at, needles.strings[n]) for at, n in needles.found(data))
                     said: dict[int, set[bytes]] = {}
-                    theirs: set[int] = set()
+                    named: set[int] = set()
                     at_line, at_byte = base, 0
                     for at, string in hits:
                         at_line += data.count(b"\n", at_byte, at)
                         at_byte = at
-                        said.setdefault(at_line + 1, set()).add(string) if string in found.texts else theirs.add(at_line + 1)
-                    if theirs:
-                        found.lines.setdefault(path, set()).update(theirs)
+                        said.setdefault(at_line + 1, set()).add(string) if string in found.texts else named.add(at_line + 1)
+                    if named:
+                        found.lines.setdefault(path, set()).update(named)
                     common = {s for line, strings in said.items() if line not in found.lines.get(path, ()) for s in strings}
                     if common:
                         found.texts -= common
@@ -115,26 +147,41 @@ class Landing:
 
 def sweep(
     landing: Landing, paths: list[str], identifiers: set[Identifier], texts: set[bytes], unowned: Callable[[set[Identifier]], set[Identifier]],
-    formats: Callable[[str], str | None], systems: Callable[[str], frozenset[str]], report: Callable[[str], None] = lambda text: None,
+    inside: Callable[[str], list[list[str]]], systems: Callable[[str], frozenset[str]], theirs: dict[str, set[int]], held: Held,
+    report: Callable[[str], None] = lambda text: None,
 ) -> tuple[Search, set[Identifier]]:
-    """Lines that hold something of theirs, and all identifiers that were found on the way, those that led there included."""
-    found, known, fresh = Search(texts=set(texts)), set(identifiers), set(identifiers)
+    """Lines that hold something of theirs, and all identifiers that were found on the way, those that led there included.
+
+    `theirs`: lines that core attributes to them, as core counts them; `held`: rows of others.
+    """
+    there = set(paths)
+    owned = {path: set(landing.rows(path, lines).values()) for path, lines in theirs.items() if path in there}
+    found, known, fresh = Search({path: set(rows) for path, rows in owned.items()}, set(texts)), set(identifiers), set(identifiers)
+    asked: dict[str, set[int]] = {}
+    others_on: dict[str, dict[int, frozenset[str]]] = {}
     for _ in range(ROUNDS):
         if not fresh:
             break
-        one = landing.search(paths, {n for i in fresh for n in i.needles}, found.texts if not found.files else (), report)
-        if not found.files:
+        first = not found.files
+        one = landing.search(paths, {n for i in fresh for n in i.needles}, found.texts if first else (), owned if first else {}, report)
+        if first:
             found = one
         else:
             for path, lines in one.lines.items():
                 found.lines.setdefault(path, set()).update(lines)
+        unasked = {path: more for path, lines in found.lines.items() if (more := lines - asked.get(path, set()))}
+        for path, told in landing.others(unasked, held).items():
+            others_on.setdefault(path, {}).update(told)
+        asked = {path: set(lines) for path, lines in found.lines.items()}
         belonging, links = Belonging(known), set()
         for path, wanted in found.lines.items():
-            inside = containers_of(landing.settings, formats(path))
+            own, containers, prefixes, theirs_there = others_on.get(path, {}), inside(path), systems(path), owned.get(path, set())
             with landing.readable(path).path.open("rb") as lines:
                 for number, line in enumerate(lines, 1):
                     if number in wanted:
-                        links |= belonging.prune(line.decode(errors="replace"), inside, systems(path)).links
+                        pruned = belonging.prune(
+                            line.decode(errors="replace"), containers, prefixes, theirs=number in theirs_there, others=own.get(number, frozenset()))  # fmt: skip
+                        links |= pruned.links
         links -= known
         fresh = links - unowned(links) if links else set()
         known |= fresh
@@ -142,10 +189,10 @@ def sweep(
 
 
 def rewrite(
-    landing: Landing, path: str, wanted: set[int], whole: set[int], belonging: Belonging, inside: list[list[str]], systems: frozenset[str],
-    done: Rewritten, present: dict[str, str],
+    landing: Landing, path: str, wanted: set[int], theirs: set[int], others: dict[int, frozenset[str]], belonging: Belonging, inside: list[list[str]],
+    systems: frozenset[str], done: Rewritten, present: dict[str, str],
 ) -> str | None:
-    """Write a landed file without what is theirs on the `wanted` lines, and without the `whole` ones; None when nothing changes.
+    """Write a landed file without what is theirs on the `wanted` lines; None when nothing changes. `theirs`, `others`: what core says of these lines.
 
     The new file is in landing when this returns; the old one is still there.
     """
@@ -160,9 +207,9 @@ def rewrite(
         packed = _packer(hashed, path)
         with file.path.open("rb", buffering=2**20) as lines:
             for number, line in enumerate(lines, 1):
-                if number in wanted or number in whole:
+                if number in wanted:
                     text = line.decode(errors="surrogateescape").rstrip("\r\n")
-                    pruned = belonging.prune(text, inside, systems, whole=number in whole)
+                    pruned = belonging.prune(text, inside, systems, theirs=number in theirs, others=others.get(number, frozenset()))
                     counts = [n + m for n, m in zip(counts, (pruned.records, pruned.shared, pruned.mentions), strict=True)]
                     if pruned.text is None:
                         changed = True
@@ -225,24 +272,26 @@ def refuse_erased(settings: Settings, lake: Lake, staged: Staged, source: str, f
     if staged.target.table == "core.feedback":
         system = frozenset()
     owned = {tombstones.tombstone_hash(settings, i.kind, i.text) for i in identifiers}
+    inside, theirs = containers_of(settings, format), by_file(lines)
+
+    def held(wanted: dict[str, set[int]]) -> dict[str, dict[int, frozenset[str]]]:
+        """The columns that the select gives say whose a row is."""
+        key = quoted(staged.target.grain[0])
+        rows = ids_on(staged.con, f"select landing_file, landing_line, {key}::varchar as id from candidate where not is_context and {key} is not null", wanted)
+        return {path: {line: ids for line, ids in on.items() if line not in theirs.get(path, ())} for path, on in rows.items()}
+
     found, known = sweep(
-        landing, paths, identifiers, set(), lambda links: others(lake, links, stones), lambda path: format, lambda path: system)  # fmt: skip
+        landing, paths, identifiers, set(), lambda links: others(lake, links, stones), lambda path: inside, lambda path: system, theirs, held)  # fmt: skip
     told = stones.keys() | owned
     if fresh := {i for i in known if i.is_telling and tombstones.tombstone_hash(settings, i.kind, i.text) not in told}:
         from datetime import UTC, datetime
 
         tombstones.bury(lake, fresh, next(iter(_erasures(lake, owned)), "arrival"), datetime.now(UTC).replace(tzinfo=None), opens=False)
-    belonging, inside = Belonging(known), containers_of(settings, format)
-    for path in paths:
-        if path in found.lines:
-            rewrite(landing, path, found.lines[path], set(), belonging, inside, system, done, present)
-    if not done.files:
-        # Told by the select alone: the id stands in the line in a way that only the select can read.
-        rows: dict[str, set[int]] = {}
-        for path, line in lines:
-            rows.setdefault(path, set()).add(line)
-        for path, wanted in rows.items():
-            rewrite(landing, path, set(), wanted, belonging, inside, system, done, present)
+    belonging = Belonging(known)
+    others_on = landing.others(found.lines, held)
+    for path, wanted in found.lines.items():
+        owned_there = set(landing.rows(path, theirs.get(path, set())).values())
+        rewrite(landing, path, wanted, owned_there, others_on.get(path, {}), belonging, inside, system, done, present)
     if not done.files and lines:
         raise StopTheLine(f"{source}: {len(lines)} lines hold what was erased, and cannot be taken out of {', '.join(sorted({p for p, _ in lines}))}")
     log.info("%s: %s records of whom was erased taken out of %s files that arrived", source, done.records, len(done.files))
@@ -256,8 +305,6 @@ def others(lake: Lake, links: set[Identifier], stones: dict[str, Any], theirs: s
 
     if not lake.exists("core.inference"):
         return set()
-    import pyarrow as pa
-
     with connect(lake.settings) as con:
         lake.attach(con, "core.inference")
         con.register("_theirs", pa.table({"id": pa.array(sorted(theirs or ()), pa.string())}))
@@ -278,9 +325,26 @@ def _erasures(lake: Lake, hashes: set[str]) -> list[str]:
         return sorted(e for e, h in con.execute(f"select erasure_id, identifier_hash from {tombstones.TABLE}").fetchall() if h in hashes)
 
 
-def containers_of(settings: Settings, format: str | None) -> list[list[str]]:
-    if format is None:
-        return []
+def by_file(lines: Iterable[tuple[str, int]]) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for path, line in lines:
+        found.setdefault(path, set()).add(line)
+    return found
+
+
+def ids_on(con: Any, rows: str, wanted: dict[str, set[int]]) -> dict[str, dict[int, frozenset[str]]]:
+    """By landed file and line: the ids of `rows` as the logs may have them, without the system, and of a span without its trace."""
+    places = [(path, line) for path, lines in wanted.items() for line in lines]
+    con.register("_wanted", pa.table({"landing_file": pa.array([p for p, _ in places], pa.string()), "landing_line": pa.array([n for _, n in places], pa.int64())}))
+    found: dict[str, dict[int, frozenset[str]]] = {}
+    for path, line, ids in con.execute(f"select landing_file, landing_line, list(id) from ({rows}) semi join _wanted using (landing_file, landing_line) group by all").fetchall():
+        texts = {text for id in ids for text in (id.partition(":")[2], id.rpartition(":")[2]) if text}
+        found.setdefault(path, {})[line] = frozenset(texts | {n.decode() for text in texts for n in Identifier("call", text).needles})
+    con.unregister("_wanted")
+    return found
+
+
+def containers_of(settings: Settings, format: str) -> list[list[str]]:
     return [path for target in ("inference", "feedback") if (sql := format_sql(settings, target, format)) for path in containers(sql)]
 
 

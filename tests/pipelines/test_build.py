@@ -196,6 +196,40 @@ def test_only_days_with_other_calls_or_other_prices_are_built_again(built):
     assert ask(settings, "select list_cost_usd from marts.call_cost where inference_id = 'litellm:new'") == [(Decimal("0.0004"),)]
 
 
+def test_no_call_names_a_price_that_a_late_older_snapshot_has_dated_anew(tmp_path):
+    settings = brought_in(tmp_path)
+    build_tables(settings, ["marts.call_cost", "exports.focus"])
+    dead = """select distinct cast(started_at as date) from (select started_at, unnest(string_split(concat_ws(',', price_ids, price_ids_then), ',')) as price_id from marts.call_cost)
+        where price_id <> '' and price_id not in (select price_id from core.price) order by 1"""
+    charged = "select round(sum(list_cost), 9) from exports.focus"
+    [(spent,)] = ask(settings, "select sum(list_cost_usd) from marts.call_cost")
+    days = [date(2026, 11, 8), date(2026, 11, 16), DAY]
+    for fetched, usd, stale in (
+        (date(2026, 11, 19), (1.0, 5.0), []),  # nothing new
+        (date(2026, 11, 5), (2.5, 10.0), days[:2]),  # the first list is known from earlier on
+        (date(2026, 11, 17), (1.0, 5.0), days),  # the cut is: the row that it closed has another end
+    ):
+        ingest_feed(priced(settings, tmp_path / "feed", input_text=usd[0], output_text=usd[1]), "litellm", fetched)
+        assert [day for (day,) in ask(settings, dead)] == stale
+        assert stale_days(settings, "marts.call_cost") == stale
+        build_tables(settings, ["marts.call_cost", "exports.focus"])
+        assert (ask(settings, dead), stale_days(settings, "marts.call_cost"), ask(settings, charged)) == ([], [], [(spent,)])
+
+
+def test_a_feeds_correction_of_who_sells_a_model_reaches_the_costs(tmp_path):
+    settings = warehouse(tmp_path / "home")
+    log(tmp_path / "logs/a.jsonl", [call("a")])
+    ingest_source(settings, "app", DAY)
+    feed = Path(priced(settings, tmp_path / "feed").feeds["litellm"].url)
+    right = feed.read_text()
+    status = "select cost_status from marts.call_cost"
+    for said, fetched, found in ((right.replace("openai", "mistral"), FIRST, "unpriced"), (right, date(2026, 11, 25), "priced")):
+        feed.write_text(said)
+        ingest_feed(settings, "litellm", fetched)
+        build_tables(settings, ["marts.call_cost"])
+        assert ask(settings, status) == [(found,)]
+
+
 def test_other_precedence_of_feeds_or_other_macros_make_all_that_is_computed_with_them_stale(tmp_path, monkeypatch):
     settings = brought_in(tmp_path)
     build_tables(settings, ["marts.call_cost", "marts.usage_daily"])

@@ -95,6 +95,22 @@ def test_sources_of_the_settings(flywheel):
     assert (code, "no source named 'third'; sources set: gateway, other" in err) == (cli.EXIT_STOP, True)
 
 
+@pytest.mark.parametrize("order", [("prices", "ingest"), ("ingest", "prices")])
+def test_price_lists_and_logs_of_one_format_do_not_mix_in_any_order_twice(flywheel, order):
+    log(flywheel.folder / "logs/a.jsonl", [call("a")])
+    log(flywheel.folder / "snapshots/2026-10-01.json", json.dumps({"gpt-4o": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 2e-6}}).encode())
+    folders = {"prices": flywheel.folder / "snapshots", "ingest": flywheel.folder / "logs"}
+    for command in order * 2:
+        assert flywheel(command, folders[command], "--format", "litellm")[0] == 0
+    found = "select distinct feed, feed_model, delisted_at, (select count(*) from core.quarantine) as bad, (select any_value(source) from core.inference) as source from core.price"
+    code, out, _ = flywheel("sql", found, "--output", "csv")
+    assert (code, out.splitlines()[1:]) == (0, ["litellm_prices,gpt-4o,,0,litellm"])
+    # A name that the other kind has is refused in clear words.
+    for command, option, name, says in (("prices", "--feed", "litellm", "litellm is a source"), ("ingest", "--source", "litellm_prices", "litellm_prices is a feed")):
+        code, _, err = flywheel(command, folders[command], "--format", "litellm", option, name)
+        assert (code, says in " ".join(err.split())) == (cli.EXIT_STOP, True)
+
+
 def test_a_price_list_that_cannot_be_read_leaves_the_others_their_turn(flywheel):
     (flywheel.folder / "bad.json").write_text("{")
     (flywheel.folder / "good.json").write_text(json.dumps({"gpt-4o": {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": 2.5e-6}}))
@@ -123,6 +139,22 @@ def test_a_mistake_is_one_clear_line(flywheel, arguments, says):
     assert out == ""
 
 
+@pytest.mark.parametrize("arguments", [["dictionary", "--to", "held/x.md"], ["simulate", "held/x", "--calls", "10", "--days", "1"]])
+def test_what_cannot_be_written_is_one_clear_line(flywheel, arguments):
+    (flywheel.folder / "held").write_text("a file, and no folder")
+    code, _, err = flywheel(*arguments)
+    assert (code, f"{arguments[-1] if 'simulate' not in arguments else 'held/x'} cannot be written" in " ".join(err.split())) == (cli.EXIT_STOP, True)
+
+
+def test_a_replay_reads_with_the_format_of_the_settings_what_another_could_not_read(flywheel):
+    path = log(flywheel.folder / "logs/a.jsonl", [call("a")])
+    assert "1 quarantined" in flywheel("ingest", path, "--format", "openai", "--source", "app", "--day", "2026-11-20")[1]
+    (flywheel.folder / "flywheel.toml").write_text(f'[sources.app]\nurl = "{path}"\nformat = "litellm"\n')
+    code, out, _ = flywheel("replay")
+    assert (code, "1 records in, 1 kept" in out) == (0, True)
+    assert "nothing of these sources is in quarantine" in flywheel("replay")[1]
+
+
 def test_a_wrong_setting_is_named(flywheel, monkeypatch):
     monkeypatch.setenv("FLYWHEEL_WINDOW_DAYS", "0")
     code, _, err = flywheel("status")
@@ -140,9 +172,18 @@ def test_what_may_mend_itself_has_another_exit_code(flywheel, monkeypatch):
 def test_a_question_that_does_not_run(flywheel):
     path = log(flywheel.folder / "a.jsonl", [call("a")])
     flywheel("ingest", path, "--format", "litellm")
-    for query in ("selec", "select * from core.nothing", "create table x (i int)", "drop view core.inference", "copy core.inference to '/nowhere/x.csv'"):
-        code, out, err = flywheel("sql", query)
-        assert (code, "the query does not run" in err) == (cli.EXIT_STOP, True), query
+    written = flywheel.folder / "written.csv"
+    for query, says in {
+        "selec": "the query does not run", "select * from core.nothing": "the query does not run", "": "no question was asked", " ;": "no question was asked",
+        "/* nothing */": "no question was asked", "select 1; select 2": "these are 2 statements", "create table x (i int)": "this is no select: CREATE",
+        "drop view core.inference": "this is no select: DROP", f"copy core.inference to '{written}'": "this is no select: COPY",
+        f"explain analyze copy core.inference to '{written}'": "this is no select: EXPLAIN",
+    }.items():  # fmt: skip
+        for output in ("table", "csv"):
+            code, out, err = flywheel("sql", query, "--output", output)
+            assert (code, out, says in " ".join(err.split())) == (cli.EXIT_STOP, "", True), query
+    assert not written.exists()
+    assert flywheel("sql", "pivot core.inference on status using count(*)")[0] == 0
     code, out, _ = flywheel("sql", "select range from range(300)")
     assert "more rows; add a limit" in out
 
@@ -150,7 +191,7 @@ def test_a_question_that_does_not_run(flywheel):
 @pytest.mark.parametrize("output, line", [("csv", b"n,word\n0,a b\n"), ("json", b'{"n":0,"word":"a b"}\n'), ("table", b"0  a b")])
 def test_answers_for_other_programs_are_whole(flywheel, output, line):
     flywheel("ingest", log(flywheel.folder / "a.jsonl", [call("a")]), "--format", "litellm")
-    asked = [sys.executable, "-m", "pipelines.cli", "sql", "--output", output, "select range as n, 'a b' as word from range(300);"]
+    asked = [sys.executable, "-m", "pipelines.cli", "sql", "--output", output, "select range as n, 'a b' as word from range(300); -- all"]
     told = subprocess.run(asked, capture_output=True, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)}).stdout
     assert line in told
     assert told.count(b"a b") == (200 if output == "table" else 300)

@@ -15,9 +15,11 @@ import pytest
 from pipelines.engine import views
 from pipelines.errors import NotConfigured, RetryLater, SourceUnreadable, StopTheLine
 from pipelines.feeds import FEEDS, embedded_genai_prices, fetch, snapshots
+from pipelines.ingest import ingest_source
+from pipelines.land import PRICES, feed_name, landed_as, source_name
 from pipelines.prices import ingest_feed
-from pipelines.settings import ROOT, Feed, Settings
-from tests.support.lakehouse import ask, log
+from pipelines.settings import ROOT, Feed, Settings, Source
+from tests.support.lakehouse import ask, call, log
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 GOOD = b'{"m": {"input_cost_per_token": 1e-06}}'
@@ -315,6 +317,50 @@ def test_of_two_files_brought_in_for_one_day_the_later_holds(settings, tmp_path)
         assert ingest_feed(settings, "f", date(2026, 11, 20)).files == files
         _, last, since = book(settings)[-1]
         assert (last, since.replace(microsecond=0)) == (usd, datetime(2026, 11, 21))
+
+
+LOGS = "core.inference"
+
+
+@pytest.mark.parametrize(
+    ("format", "feeds", "sources", "landed", "feed_called", "source_called"),
+    [
+        ("litellm", [], [], set(), "litellm_prices", "litellm"),
+        ("litellm", ["litellm"], [], set(), "litellm", "litellm_logs"),
+        ("litellm", [], ["litellm"], set(), "litellm_prices", "litellm"),
+        # Each goes on under the name that it has landed under.
+        ("litellm", [], [], {PRICES}, "litellm", "litellm_logs"),
+        ("litellm", [], [], {LOGS}, "litellm_prices", "litellm"),
+        ("litellm", ["litellm"], [], {LOGS}, "litellm_prices", "litellm"),
+        ("litellm", [], ["litellm"], {PRICES}, "litellm", "litellm_logs"),
+        ("litellm", ["litellm"], ["litellm"], {PRICES, LOGS}, "litellm_prices", "litellm"),
+        # Formats of price lists alone, and of logs alone.
+        ("models_dev", [], [], set(), "models_dev", "models_dev"),
+        ("openai", [], [], set(), "openai_prices", "openai"),
+    ],
+)
+def test_a_feed_and_a_source_are_never_called_the_same(settings, monkeypatch, format, feeds, sources, landed, feed_called, source_called):
+    monkeypatch.setattr("pipelines.land.landed_as", lambda settings, name: landed if name == format else set())
+    settings.feeds = {name: Feed(url="nowhere", format=format) for name in feeds}
+    settings.sources = {name: Source(url="nowhere", format=format) for name in sources}
+    assert (feed_name(settings, format), source_name(settings, format)) == (feed_called, source_called)
+
+
+def test_what_has_landed_under_a_name_keeps_it(settings, tmp_path):
+    path = log(tmp_path / "list.json", lists(m=1))
+    settings.feeds = {name: Feed(url=str(path), format="litellm") for name in ("prices", "app")}
+    settings.sources = {name: Source(url=str(log(tmp_path / "a.jsonl", [call("a")])), format="litellm") for name in ("prices", "app")}
+    settings.sources.pop("prices")
+    ingest_feed(settings, "prices", date(2026, 11, 1))
+    settings.sources["prices"] = settings.sources["app"]
+    with pytest.raises(NotConfigured, match=r"prices is a feed, .*--source prices_logs"):
+        ingest_source(settings, "prices", date(2026, 11, 1))
+    assert ingest_feed(settings, "prices", date(2026, 11, 1)).files == 0
+    for _ in range(2):  # before its logs have landed, and after
+        with pytest.raises(NotConfigured, match=r"app is a source, .*--feed app_prices"):
+            ingest_feed(settings, "app", date(2026, 11, 1))
+        ingest_source(settings, "app", date(2026, 11, 1))
+    assert [landed_as(settings, name) for name in ("prices", "app", "other")] == [{PRICES}, {LOGS}, set()]
 
 
 def test_a_broken_snapshot_costs_no_other(settings, tmp_path):

@@ -6,14 +6,15 @@ import gzip
 import hashlib
 import json
 import logging
+import os
 import random
 import resource
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
-from pipelines import ingest
+from pipelines import ingest, land
 from pipelines.errors import FlywheelError, RetryLater, SourceUnreadable, StopTheLine
 from pipelines.gate import data_docs
 from pipelines.ingest import ingest_landed, ingest_source
@@ -319,6 +320,101 @@ def test_replay_after_the_select_was_mended(tmp_path):
     assert ask(settings, "select inference_id, input_uncached_tokens from core.inference order by 1") == [("mine:a", 5), ("mine:b", 7)]
     assert ask(settings, "select row_key from core.quarantine order by landing_line") == [("mine:c",), (None,)]
     assert unaccounted(settings) == []
+
+
+def span(id: int) -> dict:
+    """A line of OTLP: one call at 2026-11-20 09:00."""
+    said = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o"}
+    attributes = [{"key": key, "value": {"stringValue": text}} for key, text in said.items()]
+    at = {"startTimeUnixNano": str(1795165200 * 10**9), "endTimeUnixNano": str(1795165202 * 10**9)}
+    return {"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": f"{id:032x}", "spanId": f"{id:016x}", "attributes": attributes} | at]}]}]}
+
+
+LEDGER = "select target_table, source_format, record_count, kept_count, quarantined_count from core.landing_file order by all"
+
+
+def test_a_file_stays_with_the_format_that_read_it(tmp_path):
+    """Also where the next format reads its neighbours along."""
+    settings = warehouse(tmp_path / "home")
+    log(tmp_path / "logs/a.jsonl", [call("a"), call("b")])
+    ingest_source(settings, "app", DAY)
+    settings.sources["app"] = Source(url=str(tmp_path / "logs"), format="otel")
+    log(tmp_path / "logs/b.jsonl", [span(1)])
+    ingest_source(settings, "app", date(2026, 11, 21))
+    assert ask(settings, "select source_format, count(*) from core.inference group by all order by all") == [("litellm", 2), ("otel", 1)]
+    assert ask(settings, "select * from core.quarantine") == []
+    assert ask(settings, LEDGER) == [
+        ("core.feedback", "otel", 1, 0, 0), ("core.inference", "litellm", 2, 2, 0), ("core.inference", "otel", 1, 1, 0),
+    ]  # fmt: skip
+    assert unaccounted(settings) == []
+
+
+@pytest.mark.parametrize("wrong", ["openai", "helicone"])  # the latter looks for feedback too
+def test_a_format_that_could_read_nothing_gives_way_to_the_right_one(tmp_path, wrong):
+    settings = warehouse(tmp_path / "home", format=wrong)
+    log(tmp_path / "logs/a.jsonl", [call("a"), call("b"), "{"])
+    ingest_source(settings, "app", DAY)
+    refused = [("core.inference", wrong, 3, 0, 3)]
+    assert ask(settings, LEDGER) == ([("core.feedback", wrong, 3, 0, 1), *refused] if wrong == "helicone" else refused)
+    settings.sources["app"] = Source(url=str(tmp_path / "logs"), format="litellm")
+    assert [(r.files, r.kept) for r in ingest_source(settings, "app", DAY)] == [(1, 2)]
+    assert ask(settings, LEDGER) == [("core.inference", "litellm", 3, 2, 1)]
+    assert ask(settings, "select target_table, source_format, landing_line from core.quarantine") == [("core.inference", "litellm", 3)]
+    assert unaccounted(settings) == []
+    assert [r.files for r in ingest_source(settings, "app", DAY)] == [0]
+
+
+# Day on which the file was changed; runs of which days keep and refuse how many of its records, where the last call is of the 25th.
+MISDATED = {
+    "a backfill before the right day": (25, {1: (0, 2), 2: (0, 2), 25: (2, 0), 26: (0, 0)}),
+    "partly after its day": (25, {20: (1, 1), 25: (2, 0), 26: (0, 0)}),
+    "changed before, so the time in the log is wrong": (19, {20: (1, 1), 25: (0, 0)}),
+}
+
+
+@pytest.mark.parametrize("name", MISDATED)
+def test_what_landed_under_a_day_too_early_lands_on_a_later_one(tmp_path, name):
+    changed, runs = MISDATED[name]
+    settings = warehouse(tmp_path / "home")
+    path = log(tmp_path / "logs/a.jsonl", [call("a", at="2026-11-20T09:00:00Z"), call("b", at="2026-11-25T09:00:00Z")])
+    os.utime(path, (datetime(2026, 11, changed, 12, tzinfo=UTC).timestamp(),) * 2)
+    for day, (kept, refused) in runs.items():
+        (report,) = ingest_source(settings, "app", date(2026, 11, day))
+        assert (report.kept, report.quarantined) == (kept, refused), day
+        assert unaccounted(settings) == []
+    landed = [str(p.relative_to(settings.home / "landing")) for p in (settings.home / "landing").rglob("*.jsonl")]
+    assert ask(settings, "select landing_file from core.landing_file") == [(p,) for p in landed]
+    assert len(landed) == 1
+
+
+def test_a_run_that_died_while_a_file_changed_its_day_is_made_up_for(tmp_path, monkeypatch):
+    settings = warehouse(tmp_path / "home")
+    log(tmp_path / "logs/a.jsonl", [call("a")])
+    ingest_source(settings, "app", date(2026, 11, 1))
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ingest, "ingest_landed", die)
+        ingest_source(settings, "app", DAY)
+    ingest_source(settings, "app", DAY)
+    assert ask(settings, LEDGER) == [("core.inference", "litellm", 1, 1, 0)]
+    assert ask(settings, "select * from core.quarantine") == []
+
+
+def test_what_is_written_into_the_folder_of_a_day_after_its_end_comes_with_the_next_day(tmp_path, monkeypatch):
+    settings, copied, real = warehouse(tmp_path / "home", str(tmp_path / "logs/{day}/*.jsonl")), [], land._copy
+    monkeypatch.setattr(land, "_copy", lambda settings, fs, path, *rest: copied.append(Path(path).name) or real(settings, fs, path, *rest))
+    log(tmp_path / "logs/2026-11-20/a.jsonl", [call("a", at="2026-11-20T23:00:00Z")])
+    ingest_source(settings, "app", DAY)
+    log(tmp_path / "logs/2026-11-20/late.jsonl", [call("late", at="2026-11-20T23:59:00Z")])
+    log(tmp_path / "logs/2026-11-21/b.jsonl", [call("b", at="2026-11-21T01:00:00Z")])
+    (report,) = ingest_source(settings, "app", date(2026, 11, 21))
+    assert (report.kept, report.days) == (2, [DAY, date(2026, 11, 21)])
+    assert copied == ["a.jsonl", "late.jsonl", "b.jsonl"]
+    assert ask(settings, "select inference_id, cast(landed_on as varchar) from (select *, regexp_extract(landing_file, '\\d{4}-\\d\\d-\\d\\d') as landed_on "
+        "from core.inference) order by 1") == [("litellm:a", "2026-11-20"), ("litellm:b", "2026-11-21"), ("litellm:late", "2026-11-20")]  # fmt: skip
 
 
 CANARY = "canary-4711"

@@ -163,6 +163,23 @@ def test_what_a_url_stands_for(tmp_path):
         found("/{day}")
 
 
+@pytest.mark.parametrize("name", ["b[1].jsonl", "_c.jsonl", ".d.jsonl", "what?.jsonl", "f[1]/a.jsonl"])
+def test_what_is_named_outright_is_meant_whatever_its_name(settings, tmp_path, name):
+    path = write(tmp_path / "logs" / name, b"{}\n")
+    write(tmp_path / "logs/b1.jsonl", b"another")
+    for url in (path, path.parent) if "/" in name else (path,):
+        assert [Path(p) for p in origins(str(url))[1]] == [path]
+        assert len(land(settings, "app", str(url), DAY)) == 1
+
+
+@pytest.mark.parametrize("name", ["ho[1]me", "ho*me", "ho me"])
+def test_a_home_of_any_name_is_no_glob(tmp_path, name):
+    write(tmp_path / "a.jsonl", b"{}\n")
+    home = Settings(home=tmp_path / name)
+    (landed,) = land(home, "app", str(tmp_path / "a.jsonl"), DAY)
+    assert landed_paths(home, "app") == [landed.path]
+
+
 @pytest.mark.parametrize("name", ["../elsewhere", "", ".hidden", "a/b", "a b", "*"])
 def test_a_source_cannot_land_elsewhere(settings, tmp_path, name):
     path = write(tmp_path / "a.jsonl", b"{}\n")

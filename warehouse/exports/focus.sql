@@ -15,13 +15,13 @@ with used as (
         sum(call.output_audio_tokens) as output_audio, sum(call.output_image_tokens) as output_image,
         sum(call.web_search_requests) as web_search
     from marts.call_cost as cost
-    -- Few calls use what call_cost does not tell apart.
+    -- Few calls use what call_cost does not tell apart. An id may come again on another day, as another call.
     left join (
-        select inference_id, input_audio_tokens, input_image_tokens, output_audio_tokens, output_image_tokens, web_search_requests
+        select inference_id, started_at, input_audio_tokens, input_image_tokens, output_audio_tokens, output_image_tokens, web_search_requests
         from core.inference
         where started_at >= $from_day and started_at < $to_day
           and coalesce(input_audio_tokens, input_image_tokens, output_audio_tokens, output_image_tokens, web_search_requests) > 0
-    ) as call on call.inference_id = cost.inference_id
+    ) as call on call.inference_id = cost.inference_id and call.started_at = cost.started_at
     where cost.started_at >= $from_day and cost.started_at < $to_day and cost.cost_status in ('priced', 'estimated', 'partial', 'free')
     group by cast(cost.started_at as date), cost.source, cost.provider_name, cost.model_name, cost.service_tier, cost.tenant, cost.team,
         cost.workload, cost.environment, cost.cost_status, cost.price_ids
@@ -58,14 +58,22 @@ succession (token_class, priced_as, place) as (
         ('output_audio', 'output_audio', 1), ('output_audio', 'output_text', 2), ('output_image', 'output_image', 1), ('output_image', 'output_text', 2),
         ('web_search', 'web_search', 1), ('request', 'request', 1)
 ),
+named as (
+    select price_ids, unnest(string_split(price_ids, ',')) as price_id from (select distinct price_ids from used) as seen
+),
+-- Cards that name a price which the book does not have (any more). Their usage stays, without a price, and the contract refuses it.
+torn as (
+    select distinct price_ids from named where price_id not in (select price_id from core.price)
+),
 sku as (
     select card.price_ids, succession.token_class, price.price_id, price.price_key, concat_ws('/', price.provider_name, price.feed_model, price.token_class) as sku_id,
         price.price_usd_per_unit, price.provider_name, price.model_name,
         price.service_tier, price.region, price.context_above_tokens,
         row_number() over (partition by card.price_ids, succession.token_class order by succession.place) as place
-    from (select price_ids, unnest(string_split(price_ids, ',')) as price_id from (select distinct price_ids from used) as seen) as card
+    from named as card
     join core.price as price on price.price_id = card.price_id
     join succession on succession.priced_as = price.token_class
+    where card.price_ids not in (select price_ids from torn)
 ),
 maker as (
     select model_name, min(provider_name) as provider_name from core.model where provider_kind = 'first_party' group by model_name
@@ -80,7 +88,8 @@ listed as (
         sum(cast(consumed.quantity as decimal(24, 0))) as quantity,
         min(cast(sku.price_usd_per_unit as decimal(24, 15))) as unit_usd
     from consumed
-    join sku on sku.place = 1 and sku.price_ids = consumed.price_ids and sku.token_class = consumed.token_class
+    left join sku on sku.place = 1 and sku.price_ids = consumed.price_ids and sku.token_class = consumed.token_class
+    where sku.price_id is not null or consumed.price_ids in (select price_ids from torn)
     group by consumed.usage_day, consumed.source, coalesce(consumed.provider_name, sku.provider_name, 'unknown'), consumed.model_name,
         consumed.service_tier, consumed.tenant, consumed.team, consumed.workload, consumed.environment, consumed.cost_status,
         consumed.token_class, consumed.meter, sku.price_id, sku.price_key, sku.sku_id, sku.region, sku.service_tier, sku.context_above_tokens, sku.model_name
@@ -101,43 +110,50 @@ contracted as (
                 and discount.from_day <= listed.usage_day and (discount.until_day is null or discount.until_day > listed.usage_day)), 0)) as decimal(24, 12)) as contracted_unit_price
     from listed
 ),
--- One commitment a provider and day: the first by id. What it covers is the same share of all the provider's usage of the day.
+-- Several commitments at a provider cover in the order of their ids, each what those before it leave. What one covers is the same share of
+-- all the provider's usage of the day.
 day as (
     select unnest(generate_series(cast($from_day as timestamp), cast($to_day as timestamp) - interval 1 day, interval 1 day)) as day_at
 ),
 commitment as (
-    select cast(day_at as date) as usage_day, provider_name, min(commitment_id) as commitment_id, arg_min(commitment_name, commitment_id) as commitment_name,
-        arg_min(cast(fee_usd_per_day as decimal(24, 6)), commitment_id) as fee_usd,
-        arg_min(cast(discount_share as decimal(9, 6)), commitment_id) as discount_share
+    select cast(day_at as date) as usage_day, provider_name, commitment_id, commitment_name,
+        cast(fee_usd_per_day as decimal(24, 6)) as fee_usd, cast(discount_share as decimal(9, 6)) as discount_share
     from reference.commitment, day
     where cast(from_day as date) <= day_at and (until_day is null or cast(until_day as date) > day_at)
-    group by cast(day_at as date), provider_name
+),
+wanted as (
+    select usage_day, provider_name, sum(cast(pricing_quantity * contracted_unit_price as decimal(38, 12))) as contracted_usd
+    from contracted
+    group by usage_day, provider_name
 ),
 covered as (
-    select commitment.*, coalesce(wanted.wanted_usd, 0) as wanted_usd,
-        cast(least(1, fee_usd / nullif(wanted.wanted_usd, 0)) as decimal(18, 12)) as covered_share
-    from commitment
-    left join (
-        select commitment.usage_day, commitment.provider_name,
-            sum(cast(pricing_quantity * contracted_unit_price as decimal(38, 12)) * (1 - commitment.discount_share)) as wanted_usd
-        from contracted
-        join commitment on commitment.usage_day = contracted.usage_day and commitment.provider_name = contracted.provider_name
-        group by commitment.usage_day, commitment.provider_name
-    ) as wanted on wanted.usage_day = commitment.usage_day and wanted.provider_name = commitment.provider_name
+    -- By shares of the usage: this commitment covers from one to the other.
+    select *, coalesce(lag(to_share) over earlier, 0) as from_share,
+        fee_usd - cast(contracted_usd * (1 - discount_share) * (to_share - coalesce(lag(to_share) over earlier, 0)) as decimal(38, 12)) as unused_usd
+    from (
+        select commitment.*, coalesce(wanted.contracted_usd, 0) as contracted_usd,
+            -- A discount of all of it covers all.
+            cast(least(1, sum(coalesce(fee_usd / nullif(1 - discount_share, 0), wanted.contracted_usd, 0)) over earlier / nullif(wanted.contracted_usd, 0)) as decimal(18, 12)) as to_share
+        from commitment
+        left join wanted on wanted.usage_day = commitment.usage_day and wanted.provider_name = commitment.provider_name
+        window earlier as (partition by commitment.usage_day, commitment.provider_name order by commitment_id)
+    ) as reached
+    window earlier as (partition by usage_day, provider_name order by commitment_id)
 ),
 split as (
-    -- Rows under a commitment are two: what it covers and the rest.
+    -- Rows under commitments are parted: what each of them covers and the rest.
     select contracted.*, covered.commitment_id, covered.commitment_name, covered.discount_share,
-        cast(pricing_quantity * covered_share as decimal(38, 12)) as part_quantity, true as is_covered
+        cast(pricing_quantity * to_share as decimal(38, 12)) - cast(pricing_quantity * from_share as decimal(38, 12)) as part_quantity, true as is_covered
     from contracted
     join covered on covered.usage_day = contracted.usage_day and covered.provider_name = contracted.provider_name
-    where covered_share > 0
+    where to_share > from_share
     union all
     select contracted.*, null, null, null,
-        pricing_quantity - coalesce(cast(pricing_quantity * covered_share as decimal(38, 12)), 0), false
+        pricing_quantity - coalesce(cast(pricing_quantity * share.to_share as decimal(38, 12)), 0), false
     from contracted
-    left join covered on covered.usage_day = contracted.usage_day and covered.provider_name = contracted.provider_name
-    where covered_share is null or covered_share < 1
+    left join (select usage_day, provider_name, max(to_share) as to_share from covered group by usage_day, provider_name) as share
+        on share.usage_day = contracted.usage_day and share.provider_name = contracted.provider_name
+    where share.to_share is null or share.to_share < 1
 ),
 charge as (
     select
@@ -157,6 +173,7 @@ charge as (
         case when is_covered then cast(part_quantity * contracted_unit_price as decimal(38, 12)) * (1 - discount_share) end as commitment_quantity,
         concat(coalesce(model_name, 'unknown model'), ' at ', provider_name, ': ', lower(meter)) as description
     from split
+    where part_quantity > 0
     union all
     select
         usage_day, 'Purchase', 'Recurring', provider_name, null, null, null, null, null, null, null, null, null, 'Commitment', null, commitment_id, commitment_id,
@@ -166,10 +183,10 @@ charge as (
     union all
     select
         usage_day, 'Usage', 'Usage-Based', provider_name, null, null, null, null, null, null, null, null, null, 'Commitment', null, commitment_id, commitment_id,
-        null, null, null, null, fee_usd - wanted_usd, 'USD', null, null, 0, 0, 0, 0, 0, fee_usd - wanted_usd, commitment_id, commitment_name, 'Unused',
-        fee_usd - wanted_usd, concat('Part of ', commitment_name, ' that no usage of the day took up')
+        null, null, null, null, unused_usd, 'USD', null, null, 0, 0, 0, 0, 0, unused_usd, commitment_id, commitment_name, 'Unused',
+        unused_usd, concat('Part of ', commitment_name, ' that no usage of the day took up')
     from covered
-    where fee_usd > wanted_usd
+    where to_share = 1 and unused_usd > 0
 )
 select
     charge.*,

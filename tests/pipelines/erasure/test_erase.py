@@ -253,3 +253,114 @@ def test_a_run_that_looked_before_the_erasure_brings_nothing_back(tmp_path: Path
     assert [i for (i,) in ask(settings, "select inference_id from core.inference order by 1")] == ["litellm:b0", "litellm:b1", "litellm:b2", "litellm:late2"]
     assert erase(settings, "user", "anna-0001@example.com").is_clean
     assert grep(settings.home, THEIRS) == {}
+
+
+def pair(id: str | None, user: str, said: str = "hello there", **other) -> dict:
+    """A call as the openai format has it; without an id it failed, and core tells it by a hash."""
+    asked = {"model": "gpt-5", "messages": [{"role": "user", "content": said}]} | other.pop("request", {})
+    answered = {"id": id, "object": "chat.completion", "created": 1795165203, "model": "gpt-5", "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}}
+    return {"timestamp": 1795165201, "user_id": user, "request": asked, "response": answered if id else {"error": {"type": "rate_limit_error"}}} | other
+
+
+def small(folder: Path, format: str, lines: list) -> Settings:
+    log(folder / "logs" / "1.jsonl", lines)
+    settings = warehouse(folder / "home", folder / "logs", format, pseudonym_key="k")
+    ingest_source(settings, "app", DAY)
+    return settings
+
+
+def calls(settings: Settings) -> list[str]:
+    return [id for (id,) in ask(settings, "select inference_id from core.inference order by 1")]
+
+
+def test_a_source_that_changed_its_format_keeps_the_others_rows_of_both(tmp_path: Path) -> None:
+    settings = small(tmp_path, "openai", [pair("chatcmpl-a1", "anna-0001@example.com"), pair("chatcmpl-a2", "ben-0002@example.com")])
+    log(tmp_path / "logs/2.jsonl", [call("b1", end_user="anna-0001@example.com"), call("b2", end_user="ben-0002@example.com")])
+    settings = warehouse(tmp_path / "home", tmp_path / "logs", "litellm", pseudonym_key="k")
+    ingest_source(settings, "app", DAY)
+    done = erase(settings, "user", "anna-0001@example.com")
+    assert (done.is_clean, done.calls, calls(settings)) == (True, 2, ["litellm:b2", "openai:chatcmpl-a2"])
+    assert ask(settings, "select source_format, record_count, kept_count, quarantined_count from core.landing_file order by 1") == [("litellm", 1, 1, 0), ("openai", 1, 1, 0)]
+
+
+CLAUDE_CODE = json.dumps({"device_id": "d3adb33f", "account_uuid": "11112222-aaaa"})
+CLAUDE = {"timestamp": 1795165201, "response": {"type": "error", "error": {"type": "overloaded_error"}}}
+
+
+@pytest.mark.parametrize(
+    ("format", "user", "lines"),
+    [
+        ("anthropic", CLAUDE_CODE, [CLAUDE | {"request": {"model": "claude-sonnet-5", "metadata": {"user_id": user}, "messages": [{"role": "user", "content": said}]}}
+                                    for user, said in ((CLAUDE_CODE, "my secret plan"), ("ben-0002", "his open plan"))]),
+        ("openai", "anna-0001@example.com", [pair(None, None, said, request={"safety_identifier": user}) for user, said in
+                                             (("anna-0001@example.com", "my secret plan"), ("ben-0002@example.com", "his open plan"))]),
+    ],
+)  # fmt: skip
+def test_a_call_without_an_id_goes_with_what_was_said_in_it(tmp_path: Path, format: str, user: str, lines: list) -> None:
+    settings = small(tmp_path, format, lines)
+    done = erase(settings, "user", user)
+    assert (done.is_clean, done.calls, done.landing["records"], done.landing["mentions_replaced"]) == (True, 1, 1, 0)
+    assert grep(settings.home, ["my secret plan"]) == {}
+    assert grep(settings.home, ["his open plan"])
+
+
+def test_an_id_that_ollama_draws_anew_names_no_call(tmp_path: Path) -> None:
+    settings = small(tmp_path, "openai", [pair("chatcmpl-712", f"{who}-0001@example.com", f"hello from {who}") for who in ("anna", "ben", "carl")])
+    kept = ask(settings, f"select inference_id from core.inference where user_id <> '{THEIRS[2]}' order by 1")
+    done = erase(settings, "user", "anna-0001@example.com")
+    assert (done.is_clean, done.calls, len(kept), ask(settings, "select inference_id from core.inference order by 1")) == (True, 1, 2, kept)
+
+
+def test_what_maintenance_cannot_look_for_is_not_closed_by_it(tmp_path: Path) -> None:
+    settings = small(tmp_path, "openai", [pair("chatcmpl-a1", "anna-0001@example.com"), pair("chatcmpl-a2", "ben-0002@example.com")])
+    notes = settings.home / "notes.txt"  # nothing of the warehouse's own: no run removes it
+    notes.write_text("ask anna-0001@example.com")
+    done = erase(settings, "user", "anna-0001@example.com")
+    assert (done.is_clean, list(done.found)) == (False, [str(notes)])
+    assert finish(settings) == []
+    told = json.loads((settings.home / "erasures" / f"{done.erasure_id}.json").read_text())
+    assert (told["kind"], told["calls"], told["found"], list(unfinished(Lake(settings)))) == ("user", 1, {str(notes): 1}, [done.erasure_id])
+    notes.unlink()
+    assert [one.is_clean for one in finish(settings)] == [True]
+    assert unfinished(Lake(settings)) == {}
+
+
+def test_whose_a_call_is_its_columns_say_and_not_what_it_refers_to(tmp_path: Path) -> None:
+    settings = small(tmp_path, "openai", [
+        pair("resp_00000001", "anna-0001", tenant="acme-2026"),
+        pair("resp_00000002", "ben-0002", tenant="umbrella", request={"previous_response_id": "resp_00000001"}),
+        pair("resp_00000003", "globex:anna-0001", tenant="umbrella"),
+        pair("resp_00000004", "initech/anna-0001", tenant="umbrella"),
+        pair("resp_00000005", "acme-2026", tenant="umbrella"),
+        pair("resp_00000006", "carl-0003", tenant="umbrella", request_tags={"parent_id": "resp_00000005"}),
+    ])  # fmt: skip
+    others = [f"openai:resp_0000000{n}" for n in (2, 3, 4, 5, 6)]
+    done = erase(settings, "user", "anna-0001")
+    assert (done.is_clean, done.calls, done.landing["records"], calls(settings)) == (True, 1, 1, others)
+    log(tmp_path / "logs/2.jsonl", [pair("resp_00000007", "acme-2026", tenant="umbrella"), pair("resp_00000008", "dora-0004", tenant="acme-2026")])
+    ingest_source(settings, "app", DAY)
+    done = erase(settings, "tenant", "acme-2026")
+    assert (done.is_clean, done.calls, calls(settings)) == (True, 1, [*others, "openai:resp_00000007"])
+    done = erase(settings, "call", "openai:resp_00000005")
+    assert (done.is_clean, done.calls, calls(settings)) == (True, 1, [*others[:3], others[4], "openai:resp_00000007"])
+
+
+def test_a_line_is_the_one_that_core_means_in_an_array_that_holds_more_than_objects(tmp_path: Path) -> None:
+    people = ["ben-0002@example.com", "anna-0001@example.com", "carl-0003@example.com"]
+    log(tmp_path / "logs/1.json", json.dumps(["no object", *(pair(None, p, f"a story of {p[:4]}") for p in people)], indent=1).encode())
+    settings = warehouse(tmp_path / "home", tmp_path / "logs", "openai", pseudonym_key="k")
+    ingest_source(settings, "app", DAY)
+    assert erase(settings, "user", people[1]).is_clean
+    assert sorted(t for (t,) in ask(settings, "select regexp_extract(input_messages, 'story of (....)', 1) from core.inference_content")) == ["ben-", "carl"]
+
+
+@pytest.mark.parametrize(("user", "written"), [("anna+app-0001@example.com", "anna\\u002Bapp-0001@example.com"), ("acme/anna-0001", "acme\\/anna-0001")])
+def test_a_mention_is_found_however_its_writer_escapes(tmp_path: Path, user: str, written: str) -> None:
+    theirs, others = (json.dumps(pair(f"chatcmpl-a{n}", u, f"please ask {user} for me")).replace(user, written) for n, u in ((1, user), (2, "ben-0002")))
+    settings = small(tmp_path, "openai", [theirs, others, others.replace('"prompt_tokens": 9', '"prompt_tokens": -9').replace("chatcmpl-a2", "chatcmpl-a3")])
+    stray = settings.home / "stray.txt"
+    stray.write_text(f'"{written}"')
+    done = erase(settings, "user", user)
+    assert list(done.found) == [str(stray)]
+    assert grep(settings.home, [user, written]) == {"stray.txt": {written.encode()}}
+    assert calls(settings) == ["openai:chatcmpl-a2"]

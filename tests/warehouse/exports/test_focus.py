@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from pipelines.errors import NotConfigured
 from pipelines.focus import export_focus, focus_name
 from tests.conftest import World
 from tests.support.focus import RULES, breaches
-from tests.support.marts import call, cost, drawn, seen
+from tests.support.marts import DAY, call, cost, drawn, seen
 
 DISCOUNT = "provider_name,model_name,from_day,until_day,discount_share\n"
 COMMITMENT = "commitment_id,commitment_name,provider_name,from_day,until_day,fee_usd_per_day,discount_share\n"
@@ -60,6 +60,31 @@ def test_unknown_cost_has_no_row():
     assert rows("select * from exports.focus", [USED], cost_status="unpriced", list_cost_usd=None) == []
 
 
+@pytest.mark.parametrize("price_ids", ["in,gone", "gone"])
+def test_usage_at_a_price_that_the_book_does_not_have_is_refused_not_left_out(price_ids):
+    with pytest.raises(AssertionError, match="breaks billed_cost_given"):
+        rows("select * from exports.focus", [USED], price_ids=price_ids)
+
+
+def test_a_class_without_a_price_is_no_charge():
+    assert rows("select x_token_class, list_cost from exports.focus", [USED | {"web_search_requests": 3}], price_ids="out", cost_status="partial") == [
+        "output_text 1.5", "reasoning 1.5",
+    ]  # fmt: skip
+
+
+def test_an_id_that_comes_again_on_another_day_is_another_call():
+    """3 USD of text and 1, 2 and 3 of sound, whether the days are built one by one or together."""
+    days = [DAY + timedelta(days=n) for n in range(3)]
+    calls = [call("a", day=day, input_uncached_tokens=1_000_000, input_audio_tokens=100_000 * n) for n, day in enumerate(days, 1)]
+    paid = [cost("a", day=day, price_ids="in,audio", input_uncached_tokens=1_000_000) for day in days]
+    reads = {"core.inference": calls, "marts.call_cost": paid, "core.price": [*PRICES, price("audio", "input_audio", 10)]}
+    found = []
+    for span in ((days[0], days[2]), *((day, day) for day in days)):
+        with drawn("exports.focus", reads, days=span, contract_discount=DISCOUNT, commitment=COMMITMENT) as con:
+            found.append(seen(con, "select cast(charge_period_start as date), sum(list_cost), sum(consumed_quantity) from exports.focus group by 1 order by 1"))
+    assert found[0] == found[1] + found[2] + found[3] == ["2026-11-20 4 1.1e+06", "2026-11-21 5 1.2e+06", "2026-11-22 6 1.3e+06"]
+
+
 ONE = call("a", input_uncached_tokens=1_000_000)
 
 
@@ -85,6 +110,23 @@ def test_what_is_left_of_a_commitment_is_lost():
 def test_a_commitment_is_paid_on_days_without_usage():
     found = rows(COSTS.format("charge_category, commitment_discount_status,"), [], "", "c1,Deal,lab,2026-01-01,,10,0.2\nc0,Old,lab,2025-01-01,2026-01-01,5,0.2")
     assert found == ["Purchase - 10 10 10 0", "Usage Unused 0 0 0 10"]
+
+
+@pytest.mark.parametrize(("fees", "found"), [
+    # A covers 2 USD of the 3, B the last one for 0.50; what is left of B is lost.
+    ({"A": 2, "B": 5}, ["Purchase A - 2 0", "Purchase B - 5 0", "Usage A Used 0 2", "Usage B Unused 0 4.5", "Usage B Used 0 0.5"]),
+    # A covers 1 USD and B 1.20; 0.80 are billed.
+    ({"A": 1, "B": 0.6}, ["Purchase A - 1 0", "Purchase B - 0.6 0", "Usage A Used 0 1", "Usage B Used 0 0.6", "Usage - - 0.8 0.8"]),
+    # A covers all of it.
+    ({"A": 4, "B": 5}, ["Purchase A - 4 0", "Purchase B - 5 0", "Usage A Unused 0 1", "Usage A Used 0 3", "Usage B Unused 0 5"]),
+])  # fmt: skip
+def test_several_commitments_at_a_provider_cover_one_after_the_other(fees, found):
+    """None is forgotten: what is billed is all fees and what they do not cover, and what is effective comes to the same."""
+    commitments = f"B,Second,lab,2026-01-01,,{fees['B']},0.5\nA,First,lab,2026-01-01,,{fees['A']},0"
+    sql = "select charge_category, commitment_discount_id, commitment_discount_status, round(billed_cost, 9), round(effective_cost, 9) from exports.focus order by all"
+    assert rows(sql, [ONE], "", commitments) == found
+    sums = "select round(sum(billed_cost) - sum(effective_cost), 9), sum(billed_cost) filter (where charge_category = 'Purchase'), sum(consumed_quantity) from exports.focus"
+    assert rows(sums, [ONE], "", commitments) == [f"0 {sum(fees.values()):g} 1e+06"]
 
 
 def test_names():
