@@ -8,7 +8,8 @@ create or replace macro as_count(text) as
 -- An amount as text, scientific notation included → decimal, rounded half up to 1e-12.
 create or replace macro as_usd(text) as try_cast(text as decimal(18, 12));
 
--- ISO 8601 text with or without zone (none means UTC), or epoch in s, ms, µs or ns told apart by size → UTC timestamp.
+-- ISO 8601 text with or without zone (none means UTC), or epoch in s, ms, µs or ns told apart by size → UTC timestamp. Other words than
+-- T, UTC and GMT, and other offsets than ±hh[:mm], cannot be read: a cast to timestamp drops them, be it EST, America/New_York or PM.
 create or replace macro as_utc(text) as
     case
         when try_cast(text as double) between -1e11 and 1e11 then make_timestamp(cast(round(try_cast(text as double) * 1e6) as bigint))
@@ -19,7 +20,8 @@ create or replace macro as_utc(text) as
         when try_cast(text as bigint) is not null then make_timestamp(try_cast(text as bigint) // 1000)
         when length(text) > 10 and regexp_matches(text, '(Z|z|UTC|[+-][0-9]{2}(:?[0-9]{2})?)$')
             then cast(try_cast(text as timestamptz) at time zone 'UTC' as timestamp)
-        when isfinite(try_cast(text as timestamp)) then try_cast(text as timestamp)
+        when regexp_full_match(text, '(?i)[^a-z+:]*(t[^a-z+:]*)?(:[^a-z+-]*)?((etc/)?(utc?|gmt)\s*)?') and isfinite(try_cast(text as timestamp))
+            then try_cast(text as timestamp)
     end;
 
 -- A trace or span id of OTLP: hex, or the base64 of exporters that print protobuf bytes → lower-case hex; all zeros is no id.

@@ -16,6 +16,13 @@ create or replace macro unwrapped(body) as
 create or replace macro native_id(text) as
     case when not starts_with(trim(text), '{') and not starts_with(trim(text), '[') then given(text) end;
 
+-- Ollama draws the ids of its answers, chatcmpl-<n> and cmpl-<n>, from 999 numbers: other answers have the same.
+create or replace macro is_drawn_id(id) as regexp_full_match(id, '(chat)?cmpl-[0-9]{1,3}');
+
+-- The id of an answer; a drawn one tells answers apart only together with when it was made and what was asked.
+create or replace macro answer_id(id, made, asked) as
+    case when is_drawn_id(id) then concat_ws(':', id, made, left(sha256(asked), 12)) else id end;
+
 -- What a body says went wrong; servers also write false, "" and {} for nothing.
 create or replace macro error_in(error) as case when given(error::varchar) <> 'false' then error end;
 

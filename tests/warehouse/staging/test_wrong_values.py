@@ -114,6 +114,12 @@ EXAMPLES = {
         OBSERVATION,
         {"trace": {"id": "t"}, "observations": [OBSERVATION]},
         {"batch": [{"type": "x", "body": {}}]},
+        {
+            "batch": [
+                {"type": "generation-create", "timestamp": "2026-11-20T09:00:01Z", "body": {"id": "b", "startTime": "2026-11-20"}},
+                {"type": "generation-update", "timestamp": "2026-11-20T09:00:02Z", "body": {"id": "b", "usage": {"input": 1}}},
+            ]
+        },
     ],
     ("feedback", "langfuse"): [SCORE, {"trace": {"scores": [SCORE]}}, {"data": [SCORE]}],
     ("inference", "tensorzero"): [INFERENCE, MODEL],

@@ -82,7 +82,9 @@ select
         unreadable('updated_at', l.updated_at, as_utc(l.updated_at))) as unreadable,
     case when target_id is not null and name is not null then 'feedback:' || coalesce(
         native_id(l.id),
-        left(sha256(concat_ws('|', target_kind, target_id, name, coalesce(value_text, correction_text), as_utc(at_text))), 32))
+        -- Several raters may say the same at the same time. A person's id stays out: whoever can guess it could find it in an unkeyed hash.
+        left(sha256(concat_ws('|', target_kind, target_id, name, coalesce(value_text, correction_text), as_utc(at_text),
+            rater_kind, case when rater_kind <> 'user' then rater_id end)), 32))
         end as feedback_id,
     coalesce(as_utc(l.updated_at), as_utc(at_text)) as version_at,
     target_kind,

@@ -31,7 +31,12 @@ spans as (
             and x.name <> 'gen_ai.response.id')) > 0 as is_wrapper
     from (select s.raw_ids as raw_ids, s.told as told from (select unnest(spans) as s from flat))
 ),
-by_response as (select response_id, any_value(trace_id) as trace_id, any_value(span_id) as span_id from spans where response_id is not null group by response_id),
+by_response as (
+    select response_id, any_value(trace_id) as trace_id, any_value(span_id) as span_id from spans
+    where response_id is not null
+    group by response_id
+    having count(*) = 1 or not is_drawn_id(response_id)
+),
 wrappers as (select trace_id, span_id from spans where is_wrapper group by all),
 said as (
     select landing_file, landing_row, unnest(coalesce(nullif(

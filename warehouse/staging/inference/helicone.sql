@@ -1,5 +1,5 @@
 -- Helicone request export, one request a line.
--- Tokens come from the usage in response_body where the body is there. Without it they come from Helicone's own columns, which are
+-- Tokens come from the usage in response_body where it counts any. Without it they come from Helicone's own columns, which are
 -- inclusive or exclusive of the cache by provider and by age: as Anthropic and Bedrock count (cache apart) for these two, as OpenAI
 -- counts (cache inside) for the rest, unless the cache is larger than the whole or the total tells otherwise (usage_note).
 with lines as (
@@ -33,16 +33,22 @@ answered as (
             "Helicone-Prompt-Id": "VARCHAR"}') as p
     from opened
 ),
+bodies as (
+    select * exclude (said), usage_texts(said) as counted
+    from (select *, usage_keys(body_usage) as said from (select *, usage_in(r, null) as body_usage from answered))
+),
 read_out as (
     select *,
+        -- A body may say nothing where its usage belongs, or something else (`meta`), or -1 for what was not counted.
         coalesce(
-            usage_in(r, null),
+            case when coalesce(nullif(given(counted.input), '-1'), nullif(given(counted.output), '-1'), nullif(given(counted.total), '-1')) is not null
+                then body_usage end,
             case when lower(l.provider) in ('anthropic', 'aws', 'bedrock') then to_json({
-                'input_tokens': l.prompt_tokens, 'output_tokens': l.completion_tokens, 'total_tokens': l.total_tokens,
+                'input_tokens': nullif(l.prompt_tokens, '-1'), 'output_tokens': nullif(l.completion_tokens, '-1'), 'total_tokens': nullif(l.total_tokens, '-1'),
                 'cache_read_input_tokens': coalesce(l.prompt_cache_read_tokens, '0'),
                 'cache_creation_input_tokens': coalesce(l.prompt_cache_write_tokens, '0')})
             else to_json({
-                'prompt_tokens': l.prompt_tokens, 'completion_tokens': l.completion_tokens, 'total_tokens': l.total_tokens,
+                'prompt_tokens': nullif(l.prompt_tokens, '-1'), 'completion_tokens': nullif(l.completion_tokens, '-1'), 'total_tokens': nullif(l.total_tokens, '-1'),
                 'prompt_tokens_details': {'cached_tokens': l.prompt_cache_read_tokens, 'cache_write_tokens': l.prompt_cache_write_tokens,
                     'audio_tokens': l.prompt_audio_tokens},
                 'completion_tokens_details': {'audio_tokens': l.completion_audio_tokens, 'reasoning_tokens': l.reasoning_tokens}})
@@ -51,7 +57,7 @@ read_out as (
         coalesce(after_ms(as_utc(l.request_created_at), l.delay_ms), as_utc(l.response_created_at)) as end_at,
         as_count(l.response_status) as http,
         coalesce(l."costUSD", l.cost_usd) as cost_text
-    from answered
+    from bodies
 ),
 timed as (
     -- Helicone's own statuses are negative: cancelled, timed out, blocked; -2 is still running.

@@ -5,6 +5,8 @@
 -- User, session, tags and name come from the call's trace, where the window holds it. Usage keys add up to the total;
 -- where the total shows that `input` (or `output`) already holds its parts, as several emitters send it, usage_note says so.
 -- A generation whose direct child is a counted generation is a second instrumentation of the same call: context.
+-- A batch tells of an observation in several events, its create and its updates. Each gives the whole that all events of the window make, so
+-- that one is the call and the others its duplicates.
 with lines as (
     select json, landing_file, row_number() over () as landing_row,
         json_transform(json, '{"batch": [{"type": "VARCHAR", "body": "JSON"}], "data": ["JSON"], "trace": "JSON", "observations": ["JSON"],
@@ -23,9 +25,37 @@ parts as (
         end) as part
     from lines
 ),
+-- Observations with several events, in whatever files of the window: of each key the last value that is given. Of one time, updates are later.
+events as (
+    select event.body as body, json_extract_string(event.body, '$.id') as id,
+        {'at': coalesce(as_utc(event."timestamp"), timestamp '1970-01-01'), 'said': lower(event.type), 'place': place} as moment
+    from (
+        select unnest(batch) as event, generate_subscripts(batch, 1) as place
+        from (
+            select json_transform(json, '{"batch": [{"type": "VARCHAR", "timestamp": "VARCHAR", "body": "JSON"}]}').batch as batch
+            from read_json_objects($files, format = 'newline_delimited', maximum_object_size = 16777216)
+            where contains(json, '"batch"')))
+    where regexp_matches(lower(event.type), '^(generation|embedding|observation)-(create|update)$') and json_type(event.body) = 'OBJECT'
+    qualify id is not null and count(*) over (partition by id) > 1
+),
+merged as (
+    select id, json_group_object(key, value) as record, nullif(max(moment.at), timestamp '1970-01-01') as changed_at
+    from (
+        select events.id as id, entry.key as key, arg_max(entry.value, (moment, entry.value::varchar)) as value, max(moment) as moment
+        from events, lateral (select key, value, type from json_each(body)) as entry
+        where entry.type <> 'NULL'
+        group by all)
+    group by id
+),
+told as (
+    select landing_file, landing_row, part.said as said, coalesce(merged.record, part.record) as record, merged.changed_at as changed_at
+    from parts
+    left join merged on merged.id = case when regexp_matches(part.said, '^(generation|embedding|observation)-(create|update)$')
+        then json_extract_string(part.record, '$.id') end
+),
 read_out as (
-    select landing_file, landing_row, part.said as said,
-        json_transform(part.record, '{"id": "VARCHAR", "type": "VARCHAR", "name": "VARCHAR", "trace_id": "VARCHAR", "traceId": "VARCHAR",
+    select landing_file, landing_row, said, changed_at,
+        json_transform(record, '{"id": "VARCHAR", "type": "VARCHAR", "name": "VARCHAR", "trace_id": "VARCHAR", "traceId": "VARCHAR",
             "parent_observation_id": "VARCHAR", "parentObservationId": "VARCHAR", "environment": "VARCHAR", "level": "VARCHAR",
             "status_message": "VARCHAR", "statusMessage": "VARCHAR", "timestamp": "VARCHAR", "start_time": "VARCHAR", "startTime": "VARCHAR",
             "end_time": "VARCHAR", "endTime": "VARCHAR", "completion_start_time": "VARCHAR", "completionStartTime": "VARCHAR",
@@ -39,7 +69,7 @@ read_out as (
             "metadata": "VARCHAR", "input": "VARCHAR", "output": "VARCHAR", "user_id": "VARCHAR", "userId": "VARCHAR",
             "session_id": "VARCHAR", "sessionId": "VARCHAR", "tags": "VARCHAR", "value": "VARCHAR", "data_type": "VARCHAR", "dataType": "VARCHAR",
             "string_value": "VARCHAR", "stringValue": "VARCHAR"}') as o
-    from parts
+    from told
 ),
 records as materialized (
     select landing_file, landing_row, said, o.id as id, o.name as name, o.environment as environment, o.level as level,
@@ -56,7 +86,7 @@ records as materialized (
         as_utc(coalesce(given(o.completion_start_time), given(o."completionStartTime"))) as completion_started_at,
         try_cast(coalesce(o.time_to_first_token, o."timeToFirstToken") as double) as first_token_said,
         case when first_token_said between 0 and 604800000 then first_token_said end as first_token_after,
-        coalesce(as_utc(coalesce(given(o.updated_at), given(o."updatedAt"))), as_utc(coalesce(given(o.created_at), given(o."createdAt")))) as changed_at,
+        coalesce(as_utc(coalesce(given(o.updated_at), given(o."updatedAt"))), as_utc(coalesce(given(o.created_at), given(o."createdAt"))), read_out.changed_at) as changed_at,
         coalesce(given(o.provided_model_name), given(o."providedModelName"), given(o.model)) as model,
         coalesce(given(o.model_parameters), given(o."modelParameters")) as request_params,
         case when json_valid(request_params) then request_params end as params_json,
@@ -84,34 +114,47 @@ records as materialized (
             '$.cache_hit']) as m
     from read_out
 ),
-listed as (
+-- A usage may be OpenAI's own, with objects in it: their keys count like its own, as prompt_tokens_details.cached_tokens.
+keyed as (
     select *,
-        -- Keys drift (input_cached_tokens, cache_read_input_tokens, prompt_details.cache_read, inputTokens, ..): by what they say.
-        list_transform(json_keys(usage), lambda k: {'n': json_extract_string(usage, '/' || replace(replace(k, '~', '~0'), '/', '~1')), 'class': case
-            when regexp_matches(k, '(?i)cost|price|^unit$') then 'none'
-            when regexp_matches(k, '(?i)^total') then 'total'
-            when regexp_matches(k, '(?i)cache.*(creat|writ)|(creat|writ).*cache') and regexp_matches(k, '(?i)1_?h|hour') then 'write_1h'
-            when regexp_matches(k, '(?i)cache.*(creat|writ)|(creat|writ).*cache') and regexp_matches(k, '(?i)5_?m') then 'write_5m'
-            when regexp_matches(k, '(?i)cache.*(creat|writ)|(creat|writ).*cache') then 'write'
-            when regexp_matches(k, '(?i)cache') then 'cache_read'
-            when regexp_matches(k, '(?i)reason|think|thought') then 'reasoning'
-            when regexp_matches(k, '(?i)web_?search') then 'web_search'
-            when regexp_matches(k, '(?i)audio') then case when regexp_matches(k, '(?i)^(output|completion|candidate)') then 'output_audio' else 'input_audio' end
-            when regexp_matches(k, '(?i)image|video') then case when regexp_matches(k, '(?i)^(output|completion|candidate)') then 'output_image' else 'input_image' end
-            when regexp_full_match(k, '(?i)(output|completion)(_?text)?(_?tokens?(_?count)?)?') then 'output'
-            when regexp_full_match(k, '(?i)(input|prompt)(_?text)?(_?tokens?(_?count)?)?') then 'input'
-            when regexp_matches(k, '(?i)^(output|completion)') then 'output_other'
-            when regexp_matches(k, '(?i)^(input|prompt)') then 'input_other'
-            else 'none' end}) as entries,
-        upper(coalesce(json_extract_string(usage, '$.unit'), 'TOKENS')) as unit
+        list_transform(json_keys(usage), lambda k: {'k': k, 'at': '/' || replace(replace(k, '~', '~0'), '/', '~1'), 'is_inner': false}) as outer_keys,
+        outer_keys || coalesce(flatten(list_transform(outer_keys, lambda o: list_transform(json_keys(usage, o.at), lambda k:
+            {'k': o.k || '.' || k, 'at': o.at || '/' || replace(replace(k, '~', '~0'), '/', '~1'), 'is_inner': true}))), []) as usage_keys
     from records
     where kind is null or kind in ('GENERATION', 'EMBEDDING')
 ),
+listed as (
+    select * exclude (outer_keys, usage_keys),
+        -- Keys drift (input_cached_tokens, cache_read_input_tokens, prompt_details.cache_read, inputTokens, ..): by what they say.
+        list_transform(usage_keys, lambda u: {'n': json_extract_string(usage, u.at), 'k': u.k, 'is_inner': u.is_inner, 'class': case
+            when regexp_matches(u.k, '(?i)cost|price|^unit$') then 'none'
+            when regexp_matches(u.k, '(?i)^total') then 'total'
+            when regexp_matches(u.k, '(?i)cache.*(creat|writ)|(creat|writ).*cache') and regexp_matches(u.k, '(?i)1_?h|hour') then 'write_1h'
+            when regexp_matches(u.k, '(?i)cache.*(creat|writ)|(creat|writ).*cache') and regexp_matches(u.k, '(?i)5_?m') then 'write_5m'
+            when regexp_matches(u.k, '(?i)cache.*(creat|writ)|(creat|writ).*cache') then 'write'
+            when regexp_matches(u.k, '(?i)cache') then 'cache_read'
+            when regexp_matches(u.k, '(?i)reason|think|thought') then 'reasoning'
+            when regexp_matches(u.k, '(?i)web_?search') then 'web_search'
+            when regexp_matches(u.k, '(?i)audio') then case when regexp_matches(u.k, '(?i)^(output|completion|candidate)') then 'output_audio' else 'input_audio' end
+            when regexp_matches(u.k, '(?i)image|video') then case when regexp_matches(u.k, '(?i)^(output|completion|candidate)') then 'output_image' else 'input_image' end
+            when regexp_full_match(u.k, '(?i)(output|completion)(_?text)?(_?tokens?(_?count)?)?') then 'output'
+            when regexp_full_match(u.k, '(?i)(input|prompt)(_?text)?(_?tokens?(_?count)?)?') then 'input'
+            when regexp_matches(u.k, '(?i)^(output|completion)') then 'output_other'
+            when regexp_matches(u.k, '(?i)^(input|prompt)') then 'input_other'
+            else 'none' end}) as entries,
+        upper(coalesce(json_extract_string(usage, '$.unit'), 'TOKENS')) as unit
+    from keyed
+),
 counted as (
     select *,
+        len(list_filter(entries, lambda e: regexp_matches(e.k, '^(input|prompt)_tokens?_details\.') and as_count(e.n) > 0)) > 0 as has_input_details,
+        len(list_filter(entries, lambda e: regexp_matches(e.k, '^(output|completion)_tokens?_details\.') and as_count(e.n) > 0)) > 0 as has_output_details,
         list_transform(['input', 'input_other', 'cache_read', 'write', 'write_5m', 'write_1h', 'input_audio', 'input_image', 'output', 'output_other',
                 'reasoning', 'output_audio', 'output_image', 'total', 'web_search'],
-            lambda c: case when unit = 'TOKENS' then cast(list_sum(list_transform(list_filter(entries, lambda e: e.class = c), lambda e: as_count(e.n))) as bigint) end) as n
+            -- What is said both beside the objects and in them is said twice.
+            lambda c: case when unit = 'TOKENS' then cast(coalesce(
+                list_sum(list_transform(list_filter(entries, lambda e: e.class = c and not e.is_inner), lambda e: as_count(e.n))),
+                list_sum(list_transform(list_filter(entries, lambda e: e.class = c and e.is_inner), lambda e: as_count(e.n)))) as bigint) end) as n
     from listed
 ),
 classed as (
@@ -123,7 +166,12 @@ classed as (
         coalesce(n[11], 0) + coalesce(n[12], 0) + coalesce(n[13], 0) as output_parts,
         coalesce(n[2], 0) as input_other, coalesce(n[10], 0) as output_other,
         coalesce(input_plain, 0) as i, coalesce(output_plain, 0) as o,
-        case when total is null or (i + o = 0 and input_parts + output_parts = 0) then null
+        case when i + o = 0 and input_parts + output_parts = 0 then null
+             -- Without a total, OpenAI's details are parts of what they detail.
+             when total is null then case
+                 when has_input_details and input_parts + input_other <= i and has_output_details and output_parts + output_other <= o then 'inclusive_input_and_output'
+                 when has_input_details and input_parts + input_other <= i then 'inclusive_input'
+                 when has_output_details and output_parts + output_other <= o then 'inclusive_output' end
              when total = i + input_parts + input_other + o + output_parts + output_other then 'additive'
              when total = i + o + output_parts + output_other and input_parts + input_other <= i then 'inclusive_input'
              when total = i + input_parts + input_other + o and output_parts + output_other <= o then 'inclusive_output'

@@ -126,3 +126,24 @@ def test_id_version_and_aliases():
 )
 def test_without_target_or_name_there_is_no_id(line):
     assert of(line, "record_kind", "feedback_id") == ["signal", None]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_same"),
+    [
+        ({"rater": {"kind": "evaluator", "id": "judge-gpt"}}, {"rater": {"kind": "evaluator", "id": "judge-claude"}}, False),
+        ({"rater": {"kind": "rule", "id": "r1"}}, {"rater_kind": "rule", "rater_id": "r1"}, True),
+        ({"rater": {"kind": "evaluator"}}, {"rater": {"kind": "user"}}, False),
+        ({"rater": {"kind": "evaluator", "id": "judge-gpt"}}, {}, False),
+        # A person's id is in no hash that lacks the key.
+        ({"rater": {"kind": "user", "id": "u1"}}, {"rater": {"kind": "user"}}, True),
+        ({"rater": "u1"}, {}, True),
+    ],
+)
+def test_raters_who_say_the_same_at_the_same_time_are_told_apart(first, second, is_same):
+    ids = [row(SIGNAL | rater)["feedback_id"] for rater in (first, second)]
+    assert (ids[0] == ids[1]) is is_same
+
+
+def test_the_id_of_a_signal_without_a_rater_stays_as_it_was():
+    assert row(SIGNAL)["feedback_id"] == "feedback:0c0f034a8dc1a8c1b80195e5b9f1e415"

@@ -66,6 +66,14 @@ def test_found_by_response_id() -> None:
     assert of(("target_kind", "target_id"), call, event) == ("call", f"otel:{TRACE}:{SPAN}")
 
 
+def test_a_response_id_that_ollama_drew_again_tells_of_no_call() -> None:
+    told = {"gen_ai.operation.name": "chat", "gen_ai.response.id": "chatcmpl-317"}
+    event = log(EVENT, RESULT | {"gen_ai.response.id": "chatcmpl-317"}, traceId="", spanId="")
+    first, second = traces(span(told)), traces(span(told, spanId="00f067aa0ba902b8"))
+    assert of(("target_kind", "target_id"), first, event) == ("call", f"otel:{TRACE}:{SPAN}")
+    assert of(("target_kind", "target_id"), first, second, event) == (None, None)
+
+
 def test_about_an_agent_it_is_about_the_trace() -> None:
     agent = traces(span({"gen_ai.operation.name": "invoke_agent"}))
     assert of(("target_kind", "target_id"), agent, log(EVENT, RESULT)) == ("trace", TRACE)

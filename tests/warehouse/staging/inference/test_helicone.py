@@ -118,6 +118,28 @@ def test_usage_of_the_body_is_better_than_the_columns():
     ) == [6, 1800, 574, 77, "tool_use", 1, "claude-sonnet-5-20260901"]
 
 
+NEVER_COUNTED = {"prompt_tokens": -1, "completion_tokens": -1, "total_tokens": -1}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"response_body": {"usage": {}}}, [300, 1800, 210, None]),
+        ({"response_body": {"usage": {"cost": 0.5}}}, [300, 1800, 210, None]),
+        ({"response_body": {"usage": {"prompt_tokens": None, "completion_tokens": None}}}, [300, 1800, 210, None]),
+        ({"response_body": {"meta": {"api_version": {"version": "1"}}}}, [300, 1800, 210, None]),
+        ({"response_body": {"usage": NEVER_COUNTED}}, [300, 1800, 210, None]),
+        ({"response_body": {"usage": NEVER_COUNTED}, **NEVER_COUNTED, "prompt_cache_read_tokens": None}, [None, None, None, None]),
+        ({"response_body": {"usage": {"prompt_tokens": 0, "completion_tokens": 0}}}, [0, None, 0, None]),
+        ({"response_body": {"meta": {"billed_units": {"input_tokens": 7, "output_tokens": 2}}}}, [7, None, 2, None]),
+        ({"response_body": {"usage": {"prompt_tokens": "many"}}}, [None, None, None, "input tokens cannot be read"]),
+    ],
+)
+def test_a_body_that_counts_nothing_leaves_it_to_the_columns(change, expected):
+    names = ("input_uncached_tokens", "cache_read_tokens", "output_text_tokens", "unreadable")
+    assert of(EXPORT | change, *names) == expected
+
+
 @pytest.mark.parametrize(
     ("status", "body", "expected"),
     [

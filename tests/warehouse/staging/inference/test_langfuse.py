@@ -161,6 +161,92 @@ def test_usage_keys_drift_and_the_total_tells_how_they_add_up(usage: dict, expec
     assert of(CALL | {"usage_details": usage}, *TOKENS) == expected
 
 
+CHAT = {"prompt_tokens": 2100, "completion_tokens": 210}
+CHAT_DETAILS = {
+    "prompt_tokens_details": {"cached_tokens": 1800, "audio_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 64, "accepted_prediction_tokens": 5},
+}
+RESPONSES = {"input_tokens": 2100, "input_tokens_details": {"cached_tokens": 1800}, "output_tokens": 210}
+WHOLE = "inclusive_input_and_output"
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        (CHAT | CHAT_DETAILS | {"total_tokens": 2310}, (300, 1800, None, None, 146, 64, WHOLE)),
+        (CHAT | CHAT_DETAILS, (300, 1800, None, None, 146, 64, WHOLE)),
+        (RESPONSES | {"output_tokens_details": {"reasoning_tokens": 64}}, (300, 1800, None, None, 146, 64, WHOLE)),
+        (RESPONSES | {"output_tokens_details": {"reasoning_tokens": 0}}, (300, 1800, None, None, 210, 0, "inclusive_input")),
+        # Said beside the details, too.
+        (CHAT | CHAT_DETAILS | {"cache_read_input_tokens": 1800, "reasoning_tokens": 64}, (300, 1800, None, None, 146, 64, WHOLE)),
+        (CHAT | {"prompt_tokens_details": None, "completion_tokens_details": {}}, (2100, None, None, None, 210, None, None)),
+        # Anthropic's own: the cache is apart.
+        (
+            {
+                "input_tokens": 300,
+                "cache_read_input_tokens": 90,
+                "cache_creation_input_tokens": 10,
+                "cache_creation": {"ephemeral_5m_input_tokens": 7, "ephemeral_1h_input_tokens": 3},
+                "output_tokens": 210,
+            },
+            (300, 90, 7, 3, 210, None, None),
+        ),
+    ],
+)
+def test_details_in_objects_are_parts_of_what_they_detail(usage: dict, expected: tuple) -> None:
+    assert of(CALL | {"usage_details": usage}, *TOKENS) == expected
+
+
+def test_a_detail_that_is_no_count_is_told() -> None:
+    usage = CHAT | {"prompt_tokens_details": {"cached_tokens": "many"}}
+    assert of(CALL | {"usage_details": usage}, "unreadable") == ("usage cannot be read",)
+
+
+def event(said: str, at: str, **body: object) -> dict:
+    return {"batch": [{"type": said, "timestamp": f"2026-11-20T09:00:{at}Z", "body": {"id": "obs-1", **body}}], "metadata": {}}
+
+
+CREATE = event("generation-create", "01.120", traceId="tr-1", startTime="2026-11-20T09:00:01Z", model="gpt-6", input=[{"q": None}])
+UPDATE = event("generation-update", "04", endTime="2026-11-20T09:00:03Z", model=None, output="ho", usageDetails={"input": 9, "output": 1})
+LATER = event("generation-update", "05", usageDetails={"input": 10, "output": 5}, level="ERROR")
+OTHER = event("generation-create", "01", startTime="2026-11-20T09:00:02Z", model="gpt-6")
+OTHER["batch"][0]["body"]["id"] = "obs-2"
+
+
+@pytest.mark.parametrize(
+    ("lines", "input_and_output"),
+    [
+        ([CREATE, UPDATE], (9, 1, "ok")),
+        ([UPDATE, CREATE], (9, 1, "ok")),
+        ([CREATE, LATER, UPDATE], (10, 5, "error")),
+        ([{"batch": CREATE["batch"] + UPDATE["batch"] + OTHER["batch"]}], (9, 1, "ok")),
+    ],
+    ids=["in order", "out of order", "two updates", "one batch"],
+)
+def test_the_events_of_a_generation_are_one_call(lines: list[dict], input_and_output: tuple) -> None:
+    rows = [row for row in calls(*lines) if row["inference_id"] == "langfuse:obs-1"]
+    assert len(rows) == sum(event["body"]["id"] == "obs-1" for line in lines for event in line["batch"])
+    assert len({str({k: v for k, v in row.items() if k != "landing_row"}) for row in rows}) == 1, "each gives the same call"
+    names = ("input_uncached_tokens", "output_text_tokens", "status")
+    assert tuple(rows[0][name] for name in names) == input_and_output
+    names = ("unreadable", "request_model", "started_at", "finished_at", "trace_id", "input_messages", "output_messages")
+    assert tuple(rows[0][name] for name in names) == (
+        None,
+        "gpt-6",
+        datetime(2026, 11, 20, 9, 0, 1),
+        datetime(2026, 11, 20, 9, 0, 3),
+        "tr-1",
+        '[{"q":null}]',
+        "ho",
+    )
+
+
+def test_more_events_make_a_call_newer() -> None:
+    versions = [calls(*lines)[0]["version_at"] for lines in ([CREATE], [CREATE, UPDATE], [CREATE, UPDATE, LATER])]
+    assert versions == [None, datetime(2026, 11, 20, 9, 0, 4), datetime(2026, 11, 20, 9, 0, 5)]
+    assert calls(UPDATE)[0]["started_at"] is None
+
+
 def test_audio_usage() -> None:
     usage = {"input": 10, "input_audio_tokens": 20, "output": 5, "output_audio_tokens": 7, "total": 42}
     names = ("input_uncached_tokens", "input_audio_tokens", "output_text_tokens", "output_audio_tokens")

@@ -104,3 +104,32 @@ def test_unreadable_values_are_named() -> None:
     assert of(PAYLOAD | {"prompt_tokens": "many"}, "unreadable") == ("input tokens cannot be read",)
     assert of(PAYLOAD | {"completion_tokens": -1}, "unreadable") == ("a token count below zero",)
     assert of(PAYLOAD | {"startTime": "yesterday"}, "unreadable") == ("startTime cannot be read",)
+
+
+@pytest.mark.parametrize(
+    ("other", "is_same"),
+    [
+        ({}, True),
+        # The rows of its table cut the time to milliseconds.
+        ({"startTime": "2026-11-20T09:00:01.120Z"}, True),
+        ({"startTime": 1795165999.12}, False),
+        ({"prompt_tokens": 7}, False),
+        ({"id": "chatcmpl-318"}, False),
+    ],
+)
+def test_an_id_that_ollama_drew_from_999_numbers_is_one_only_with_time_and_tokens(other: dict, is_same: bool) -> None:
+    drawn = PAYLOAD | {"id": "chatcmpl-317", "startTime": 1795165201.1204}
+    (first,), (second,) = of(drawn, "inference_id"), of(drawn | other, "inference_id")
+    assert first.startswith("litellm:chatcmpl-317:1795165201:")
+    assert (first == second) is is_same
+
+
+def test_both_formats_of_litellm_give_a_drawn_id_the_same_name() -> None:
+    spend = {
+        "request_id": "chatcmpl-317",
+        "startTime": "2026-11-20T09:00:01.120Z",
+        "prompt_tokens": 2100,
+        "completion_tokens": 210,
+    }
+    (row,) = stage("inference", "litellm_spend", [spend])
+    assert of(PAYLOAD | {"id": "chatcmpl-317", "startTime": 1795165201.1204}, "inference_id") == (row["inference_id"],)

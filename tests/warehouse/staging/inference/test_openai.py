@@ -30,7 +30,7 @@ REQUEST = {
     "metadata": {"tenant": "acme"},
 }
 RESPONSE = {
-    "id": "chatcmpl-1",
+    "id": "chatcmpl-9f1",
     "object": "chat.completion",
     "created": 1795165203,
     "model": "gpt-5.6-luna-2026-07-01",
@@ -56,7 +56,7 @@ def test_the_documented_pair():
     content = {n: json.loads(found.pop(n)) for n in ("input_messages", "tool_definitions", "output_messages", "request_params")}
     assert {k: v for k, v in found.items() if v is not None and k != "landing_file"} == {
         "record_kind": "call",
-        "inference_id": "openai:chatcmpl-1",
+        "inference_id": "openai:chatcmpl-9f1",
         "version_at": datetime(2026, 11, 20, 9, 0, 3),
         "operation_name": "chat",
         "provider_name": "openai",
@@ -134,7 +134,7 @@ def test_bare_response_takes_its_own_time():
     assert of(
         RESPONSE, "inference_id", "started_at", "request_model", "response_model", "cache_read_tokens", "input_messages"
     ) == [
-        "openai:chatcmpl-1",
+        "openai:chatcmpl-9f1",
         datetime(2026, 11, 20, 9, 0, 3),
         None,
         "gpt-5.6-luna-2026-07-01",
@@ -241,7 +241,7 @@ def test_batch_lines():
         "response": {"status_code": 200, "request_id": "q", "body": RESPONSE},
     }
     assert of(done, "inference_id", "service_tier", "http_status", "cache_read_tokens", "status", "started_at") == [
-        "openai:chatcmpl-1",
+        "openai:chatcmpl-9f1",
         "batch",
         200,
         1800,
@@ -298,14 +298,14 @@ def test_failed_calls_have_an_id_and_no_tokens_and_never_the_message(reply, stat
 def test_a_stream_kept_as_chunks():
     chunks = [
         {
-            "id": "chatcmpl-5",
+            "id": "chatcmpl-c5",
             "object": "chat.completion.chunk",
             "created": 1795165203,
             "model": "gpt-4o",
             "choices": [{"delta": {}}],
         },
         {
-            "id": "chatcmpl-5",
+            "id": "chatcmpl-c5",
             "object": "chat.completion.chunk",
             "created": 1795165203,
             "model": "gpt-4o",
@@ -314,14 +314,14 @@ def test_a_stream_kept_as_chunks():
         },
     ]
     assert of(PAIR | {"response": chunks}, "inference_id", "is_streaming", "cache_read_tokens", "status") == [
-        "openai:chatcmpl-5",
+        "openai:chatcmpl-c5",
         True,
         1800,
         "ok",
     ]
 
 
-CHUNK = {"id": "chatcmpl-5", "object": "chat.completion.chunk", "created": 1795165203, "model": "gpt-4o"}
+CHUNK = {"id": "chatcmpl-c5", "object": "chat.completion.chunk", "created": 1795165203, "model": "gpt-4o"}
 
 
 def chunk(finish: str | None = None, index: int = 0, **delta: object) -> dict:
@@ -386,7 +386,7 @@ def sse(events: list[dict], end: str = "\n\n") -> str:
 )
 def test_a_stream_reads_like_the_whole_answer(response):
     found = row(PAIR | {"response": response})
-    assert [found[n] for n in STREAMED] == ["openai:chatcmpl-5", "gpt-4o", "ok", True, "tool_calls", 2, 300, 1800]
+    assert [found[n] for n in STREAMED] == ["openai:chatcmpl-c5", "gpt-4o", "ok", True, "tool_calls", 2, 300, 1800]
     assert found["provider_name"] == "azure"
     (choice,) = json.loads(found["output_messages"])["choices"]
     assert choice["message"] == {
@@ -543,6 +543,35 @@ def test_hostile_ids_pass_as_text(hostile):
     assert row(PAIR | {"response": RESPONSE | {"id": hostile}})["inference_id"] == f"openai:{hostile}"
 
 
+OLLAMA = {
+    "timestamp": 1795165201,
+    "request": {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]},
+    "response": RESPONSE | {"id": "chatcmpl-317", "model": "llama3.2"},
+}
+ASKED_ELSE = {"model": "llama3.2", "messages": [{"role": "user", "content": "bye"}]}
+
+
+@pytest.mark.parametrize(
+    ("other", "is_same"),
+    [
+        (OLLAMA, True),
+        (OLLAMA | {"request": json.dumps(OLLAMA["request"], separators=(",", ":"))}, True),
+        (OLLAMA | {"request": ASKED_ELSE}, False),
+        (OLLAMA | {"response": OLLAMA["response"] | {"created": 1795165999}}, False),
+        (OLLAMA | {"response": OLLAMA["response"] | {"id": "chatcmpl-318"}}, False),
+    ],
+)
+def test_an_id_drawn_from_999_numbers_is_one_only_with_its_time_and_request(other, is_same):
+    ids = [found["inference_id"] for found in stage("inference", "openai", [OLLAMA, other])]
+    assert ids[0].startswith("openai:chatcmpl-317:1795165203:")
+    assert (ids[0] == ids[1]) is is_same
+
+
+@pytest.mark.parametrize("id", ["chatcmpl-9f1", "chatcmpl-1234", "cmpl-12a", "chatcmpl-", "resp_317", "317"])
+def test_every_other_id_stays_as_it_is(id):
+    assert row(OLLAMA | {"response": OLLAMA["response"] | {"id": id}})["inference_id"] == f"openai:{id}"
+
+
 @pytest.mark.parametrize("no_id", [{"a": 1}, [1], None, "", "  "])
 def test_what_is_no_id_is_not_taken_for_one(no_id):
     assert row(PAIR | {"response": RESPONSE | {"id": no_id}})["inference_id"].startswith("openai:sha256:")
@@ -558,8 +587,8 @@ def test_every_line_is_one_row_in_order_whatever_is_in_it():
         PAIR | {"response": RESPONSE | {"choices": "x", "usage": [1], "error": False, "created": {}}},
     ]
     rows = stage("inference", "openai", lines)
-    assert [r["inference_id"] for r in rows[:4]] == ["openai:chatcmpl-1", None, "openai:chatcmpl-1", "openai:a"]
-    assert [rows[5]["inference_id"], rows[5]["status"]] == ["openai:chatcmpl-1", "ok"]
+    assert [r["inference_id"] for r in rows[:4]] == ["openai:chatcmpl-9f1", None, "openai:chatcmpl-9f1", "openai:a"]
+    assert [rows[5]["inference_id"], rows[5]["status"]] == ["openai:chatcmpl-9f1", "ok"]
     assert len(rows) == len(lines)
 
 
