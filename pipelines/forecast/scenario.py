@@ -255,8 +255,9 @@ def _migrated(step: Step, lines: pd.DataFrame, used: Use, prices: list[Step]) ->
         # Of several sellers, one that the calls go to already, and the one most is bought from.
         same = target[target["provider_name"].isin(lines.loc[leaving, "provider_name"].dropna().mode())]
         target = same if len(same) else target
-        at = tuple(target.assign(usd=target["tokens"] * target["price"]).groupby(SELLER, dropna=False)["usd"].sum().idxmax())
-        told, listed = _paid(target[(target[SELLER] == list(at)).all(axis=1)]), _today(used, *at, prices).get(at, {})
+        sellers = _sellers(target)
+        at = (target["tokens"] * target["price"]).groupby(sellers).sum().idxmax()
+        told, listed = _paid(target[sellers.map(lambda seller: seller == at)]), next(iter(_today(used, *at, prices).values()), {})
         told, source = {**listed, **told}, "what is paid for it now"
     else:
         provider, _, model = step.to.rpartition("/")
@@ -269,11 +270,20 @@ def _migrated(step: Step, lines: pd.DataFrame, used: Use, prices: list[Step]) ->
     gone = lines[leaving & (lines["token_class"] != UNKNOWN).to_numpy()]
     wanted = {c: _price_of(c, told) for c in gone["token_class"].unique()}
     if missing := sorted(c for c, usd in wanted.items() if usd is None):
-        raise NotConfigured(f"--what-if {step}: there is no price of {', '.join(missing)} of {'/'.join(at)}")
+        raise NotConfigured(f"--what-if {step}: there is no price of {', '.join(missing)} of {_called(at)}")
     come = gone.assign(provider_name=at[0], model_name=at[1], tokens=gone["tokens"] * step.amount, price=gone["token_class"].map(wanted).astype(float))
     left = lines.copy()
     left.loc[gone.index, "tokens"] *= 1 - step.amount
-    return pd.concat([left, come], ignore_index=True), f"{step.name} -> {'/'.join(at)}: the same tokens at {source}; another model may use more or fewer for the same task"
+    return pd.concat([left, come], ignore_index=True), f"{step.name} -> {_called(at)}: the same tokens at {source}; another model may use more or fewer for the same task"
+
+
+def _sellers(lines: pd.DataFrame) -> pd.Series:
+    """(provider, model) of every line, None where it is not known: pandas' groups would make NaN of that, which is no name to ask a price of."""
+    return pd.Series([tuple(None if pd.isna(name) else name for name in row) for row in lines[SELLER].itertuples(index=False)], lines.index, dtype=object)
+
+
+def _called(seller: tuple[str | None, str | None]) -> str:
+    return "/".join(name or UNKNOWN for name in seller)
 
 
 def _seller(name: str, lines: pd.DataFrame) -> np.ndarray:
@@ -285,7 +295,8 @@ def _seller(name: str, lines: pd.DataFrame) -> np.ndarray:
 def _cached(step: Step, lines: pd.DataFrame, used: Use, prices: list[Step]) -> tuple[pd.DataFrame, str]:
     hit = _hit(step, lines, used.keys, KEY)
     notes, gone, fresh, without = set(), [], [], set()
-    for (_, provider, model), group in lines[hit & lines["token_class"].isin(INPUT).to_numpy()].groupby(["part", *SELLER], dropna=False):
+    cacheable = lines[hit & lines["token_class"].isin(INPUT).to_numpy()]
+    for (_, seller), group in cacheable.groupby([cacheable["part"], _sellers(cacheable)]):
         tokens = group.groupby("token_class")["tokens"].sum()
         total, read_now = tokens.sum(), tokens.get("cache_read", 0.0)
         most = total - tokens.get("cache_write_5m", 0.0) - tokens.get("cache_write_1h", 0.0)
@@ -295,13 +306,13 @@ def _cached(step: Step, lines: pd.DataFrame, used: Use, prices: list[Step]) -> t
             notes.add("where a cache share is beyond what is possible, it is as near as can be")
         paid = _paid(group)
         if {"cache_read", "input_uncached"} - set(paid):
-            paid = {**next(iter(_today(used, provider, model, prices).values()), {}), **paid}
+            paid = {**next(iter(_today(used, *seller, prices).values()), {}), **paid}
         if target > 0 and "cache_read" not in paid:
-            without.add(f"{provider}/{model}")
+            without.add(_called(seller))
             continue
         uncached = _price_of("input_uncached", paid)
         if target < most and uncached is None:
-            raise NotConfigured(f"--what-if {step}: there is no price of uncached input of {provider}/{model}")
+            raise NotConfigured(f"--what-if {step}: there is no price of uncached input of {_called(seller)}")
         gone += list(group.index[group["token_class"].isin(["input_uncached", "cache_read"])])
         fresh.append(group.iloc[[0, 0]].assign(token_class=["input_uncached", "cache_read"], tokens=[most - target, target], price=[uncached or 0.0, paid.get("cache_read", 0.0)]))
     if without:

@@ -3,7 +3,8 @@
 The parts are forecast by `pipelines.forecast.rolling`, and so is their total, from its own history; where that helped at earlier origins the parts
 are moved to meet it (`rolling.reconcile`). The total that is given is the exact sum of the parts. Its quantiles are no sum of theirs: they come
 from what the same sum missed at earlier origins, as errors of parts neither cancel nor all add up. A day on which nobody called at all is a gap of the
-logs and unknown; a day on which only this part did not call is a zero.
+logs and unknown; a day on which only this part did not call is a zero, and one on which it called and none of it could be costed is unknown: the
+part learns nothing from it, and counts in the total as on the same day of the week before.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 from scipy import stats
 
 from pipelines.errors import StopTheLine
-from pipelines.forecast import rolling, scenario
+from pipelines.forecast import methods, rolling, scenario
 
 KEY = scenario.KEY
 SEASON, STRIDE, ORIGINS = 7, 7, 24
@@ -37,17 +38,27 @@ class Series:
         """The day after the last."""
         return self.first_day + timedelta(days=self.values.shape[1])
 
+    @property
+    def uncosted(self) -> np.ndarray:
+        """Which days of which parts are unknown since it began."""
+        known = ~np.isnan(self.values)
+        return ~known & np.maximum.accumulate(known, axis=1)
+
 
 def read(con: duckdb.DuckDBPyConnection, until: date | None = None) -> Series:
     """Series from marts.usage_daily, days before `until`. Raises `StopTheLine` where there is no day of a known cost."""
     rows = con.execute(
-        """select usage_day, tenant, workload, provider_name, model_name, cast(sum(list_cost_usd) as double) as cost_usd, sum(call_count) as call_count
-        from marts.usage_daily where $until is null or usage_day < $until group by all having cost_usd is not null""", {"until": until}).df()
+        f"""from (
+            select usage_day, {', '.join(KEY)}, cast(sum(list_cost_usd) as double) as cost_usd
+            from marts.usage_daily where $until is null or usage_day < $until group by all
+        ) as used
+        qualify count(cost_usd) over (partition by {', '.join(KEY)}) > 0""", {"until": until}).df()
     if rows.empty:
         raise StopTheLine("there is no day of a known cost to forecast from; see: flywheel sql \"select * from marts.usage_daily\"")
     day = pd.to_datetime(rows["usage_day"])
-    first, last = day.min(), day.max()
-    found = rows.assign(day_no=(day - first).dt.days).groupby(KEY, dropna=False)
+    first, last = day[rows["cost_usd"].notna()].agg(["min", "max"])
+    rows, day = rows[day.between(first, last)], day[day.between(first, last)]
+    found = rows.groupby(KEY, dropna=False)
     keys = found.size().reset_index()[KEY]
     values = np.zeros((len(keys), (last - first).days + 1))
     values[found.ngroup().to_numpy(), (day - first).dt.days.to_numpy()] = rows["cost_usd"].to_numpy()
@@ -110,7 +121,8 @@ class Forecast:
         origin = self.series.end
         month_end = (pd.Timestamp(origin) + pd.offsets.MonthBegin(1)).date()
         left = min((month_end - origin).days, self.days)
-        so_far = np.nan_to_num(self.total_values[0, max(0, self.total_values.shape[1] - (origin.day - 1)):])
+        month = slice(max(0, self.series.values.shape[1] - (origin.day - 1)), None)
+        so_far = np.nansum(self.series.values[:, month], axis=0)
         spent = float(so_far.sum())
         before = self.total.points[-1, 0, :left]
         points = before if answer is None else (answer.ratio @ self.told.points[-1, :, :left]).sum(axis=0)
@@ -129,12 +141,15 @@ class Forecast:
             chance = 1.0
         over = np.flatnonzero(np.cumsum([*so_far, *points]) > usd)
         passed = origin + timedelta(days=int(over[0]) - len(so_far)) if len(over) else None
-        return Budget(usd, spent, float(ahead), chance, passed, origin + timedelta(days=left))
+        return Budget(usd, spent, float(ahead), chance, passed, origin + timedelta(days=left), int(self.series.uncosted[:, month].any(axis=0).sum()))
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A month against its budget; `probability_share` is None where fewer than five earlier origins tell how far off such sums are, and it is not spent yet."""
+    """A month against its budget; `probability_share` is None where fewer than five earlier origins tell how far off such sums are, and it is not spent yet.
+
+    `uncosted_days` are those of the month so far on which some part's cost is unknown and so not in what is spent.
+    """
 
     budget_usd: float
     spent_usd: float
@@ -142,11 +157,13 @@ class Budget:
     probability_share: float | None
     passed_day: date | None
     until_day: date
+    uncosted_days: int = 0
 
     def __str__(self) -> str:
         chance = "not known, as the history is too short" if self.probability_share is None else f"{self.probability_share:.0%}"
         when = f"{'' if self.spent_usd > self.budget_usd else 'expected to be '}passed on {self.passed_day}" if self.passed_day else "not expected to be passed"
-        return f"budget ${self.budget_usd:,.2f} until {self.until_day}: ${self.spent_usd:,.2f} spent, ${self.expected_usd:,.2f} expected; probability of exceeding it {chance}; {when}"
+        unknown = f" (without what is unknown of {self.uncosted_days} day{'' if self.uncosted_days == 1 else 's'})" if self.uncosted_days else ""
+        return f"budget ${self.budget_usd:,.2f} until {self.until_day}: ${self.spent_usd:,.2f} spent{unknown}, ${self.expected_usd:,.2f} expected; probability of exceeding it {chance}; {when}"
 
 
 def forecast(series: Series, days: int = 91) -> Forecast:
@@ -159,7 +176,7 @@ def forecast(series: Series, days: int = 91) -> Forecast:
     first_shown = max(0, len(origins) - 1 - 12)
     told = rolling.run(series.values, origins, SEASON, days)
     known = ~np.isnan(series.values).all(axis=0)
-    values = np.where(known, np.nansum(series.values, axis=0), np.nan)[None, :]
+    values = np.where(known, np.nansum(methods.filled(series.values, SEASON), axis=0), np.nan)[None, :]
     total = rolling.run(values, origins, SEASON, days)
     at = np.asarray(origins)
     points, reconciled = rolling.reconcile(told.points, total.points[:, 0], series.values, values[0], at)
@@ -168,4 +185,6 @@ def forecast(series: Series, days: int = 91) -> Forecast:
     points = points.sum(axis=1)[:, None, :]
     quantiles = rolling.calibrate(points, rolling.targets(values, at, days), total.scale, at, days)
     total = replace(total, points=points, quantiles=quantiles)
-    return Forecast(series, told, total, values, first_shown, days, "sum, reconciled" if reconciled[-1] else "sum")
+    uncosted = int(series.uncosted.any(axis=1).sum())
+    method = "sum" + ", reconciled" * bool(reconciled[-1]) + (f", {uncosted} part{'' if uncosted == 1 else 's'} with days of unknown cost" if uncosted else "")
+    return Forecast(series, told, total, values, first_shown, days, method)

@@ -5,7 +5,9 @@
 --   own      off the last good level of the same price,
 --   sibling  off the median of what other entries and feeds ask for the same model and token class, or
 --   entry    at its first sight, and is the larger of input and output where these differ a thousandfold, or
---   ceiling  dearer than anything ever sold: 0.01 USD a token (the dearest list price so far is 0.0006), 1 USD a web search (0.05).
+--   ceiling  dearer than anything ever sold: 0.01 USD a token (the dearest list price so far is 0.0006), 1 USD a web search (0.05) or a
+--            request (0.035), 10 USD a unit of anything else (0.22 an image). A call costed at such a price would also be more than a
+--            column of costs holds, and stop the costing of all others.
 -- Why 90: slips are thousandfold (per 1,000 for per 1) or hundredfold (cents), or such a slip on top of a small true change: the
 -- cut of gemini-1.5-flash on Vertex AI of 2024-10 was quoted per 1,000 and came out at 1/107 to 1/320 of the price before. True
 -- changes of one list price in the three years of history stay below 40. Below 90 nothing is held back; from or to zero neither.
@@ -45,7 +47,8 @@ level as materialized (
         ) as ends_at,
         row_number() over (partition by step.price_key, step.segment order by step.quoted_at, quote_id) as level_no,
         (unit = 'token' and step.price_usd_per_unit >= 0.01)
-        or (token_class = 'web_search' and step.price_usd_per_unit >= 1) as is_above_ceiling,
+        or (token_class in ('web_search', 'request') and step.price_usd_per_unit >= 1)
+        or step.price_usd_per_unit >= 10 as is_above_ceiling,
         coalesce(greatest(step.price_usd_per_unit, before_usd) >= 90 * least(step.price_usd_per_unit, before_usd) and before_usd > 0, false) as is_jump
     from step
     join core.price_quote using (quote_id)

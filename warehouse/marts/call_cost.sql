@@ -41,7 +41,7 @@ best_name as (
 candidate as (
     select
         asked.asked_id, asked.tier, sheet.feed, sheet.provider_name, sheet.feed_model, sheet.region,
-        asked.provider_name is distinct from sheet.provider_name as is_elsewhere,
+        asked.provider_name is distinct from sheet.provider_name as is_elsewhere, named.name_rank > 2 as is_family,
         row_number() over (
             partition by asked.asked_id
             order by
@@ -66,7 +66,7 @@ candidate as (
 ),
 price as (
     select
-        candidate.asked_id, candidate.candidate_rank, candidate.is_elsewhere, price.price_id, price.token_class, price.context_above_tokens,
+        candidate.asked_id, candidate.candidate_rank, candidate.is_elsewhere, candidate.is_family, price.price_id, price.token_class, price.context_above_tokens,
         price.price_usd_per_unit, price.valid_from, price.valid_to, price.known_from, price.known_to,
         price.service_tier = candidate.tier as is_own_tier,
         -- Prices for some hours of the day only: `daily 16:30:00+00:00-00:30:00+00:00`, UTC, which may pass midnight.
@@ -123,12 +123,13 @@ in_force as (
       and price.valid_from <= stretch.from_at and (price.valid_to is null or price.valid_to > stretch.from_at)
 ),
 chosen as (
-    -- One sheet for all token classes: classes of different sheets do not belong together.
+    -- One sheet for all token classes: classes of different sheets do not belong together. The model's own, even if first seen
+    -- later, before that of its family: a release may cost other than the one before.
     select * from in_force
     where daily_from is null
        or (daily_from < daily_to and cast(from_at as time) >= daily_from and cast(from_at as time) < daily_to)
        or (daily_from > daily_to and (cast(from_at as time) >= daily_from or cast(from_at as time) < daily_to))
-    qualify dense_rank() over (partition by asked_id, from_at, basis order by guess, candidate_rank) = 1
+    qualify dense_rank() over (partition by asked_id, from_at, basis order by is_family, guess, candidate_rank) = 1
 ),
 -- 3. Rates by context band.
 band as (
@@ -166,8 +167,8 @@ flat as (
         max(price_usd_per_unit) filter (where token_class = 'request') as request,
         max(price_usd_per_unit) filter (where token_class = 'web_search') as web_search,
         max(price_usd_per_unit) = 0 as is_free,
-        -- A guess: carried back in time, another provider's, or (for a tier that has prices of no kind) the standard tier's.
-        max(guess) = 1 or bool_or(is_elsewhere) or not bool_or(is_own_tier) as is_estimate,
+        -- A guess: carried back in time, another provider's, the family's, or (for a tier that has prices of no kind) the standard tier's.
+        max(guess) = 1 or bool_or(is_elsewhere) or bool_or(is_family) or not bool_or(is_own_tier) as is_estimate,
         string_agg(price_id, ',' order by token_class) as price_ids
     from rate
     group by asked_id, from_at, to_at, basis, above_tokens, up_to_tokens

@@ -41,8 +41,10 @@ paid as materialized (
         cast(started_at as date) as usage_day, provider_name, model_name, tenant, workload, service_tier,
         context_band(input_tokens) as context_above_tokens, price_ids,
         sum(list_cost_usd) as list_cost_usd, sum(input_uncached_cost_usd) as input_uncached_cost_usd, sum(cache_read_cost_usd) as cache_read_cost_usd,
-        sum(cache_write_cost_usd) as cache_write_cost_usd, sum(input_media_cost_usd) as input_media_cost_usd,
+        sum(cache_write_cost_usd) as cache_write_cost_usd, sum(cache_write_1h_cost_usd) as cache_write_1h_cost_usd, sum(input_media_cost_usd) as input_media_cost_usd,
         sum(output_text_cost_usd) as output_text_cost_usd, sum(reasoning_cost_usd) as reasoning_cost_usd,
+        coalesce(sum(input_uncached_tokens), 0) as input_uncached_tokens, coalesce(sum(cache_read_tokens), 0) as cache_read_tokens,
+        coalesce(sum(cache_write_5m_tokens), 0) + coalesce(sum(cache_write_1h_tokens), 0) as cache_write_tokens,
         count(list_cost_usd) as priced_count, count(*) - count(list_cost_usd) as unpriced_count
     from marts.call_cost
     where started_at >= $from_day and started_at < $to_day and cost_status not in ('not_billed', 'no_usage')
@@ -72,44 +74,52 @@ rate as (
         used.usage_day, used.price_ids,
         cast(max(used.price_usd_per_unit) filter (where used.token_class = 'input_uncached') as double) as input_uncached,
         cast(max(used.price_usd_per_unit) filter (where used.token_class = 'cache_read') as double) as cache_read,
-        cast(max(used.price_usd_per_unit) filter (where used.token_class = 'cache_write_5m') as double) as cache_write,
         max(1 - base.price_usd_per_unit / nullif(used.price_usd_per_unit, 0)) filter (where used.token_class = 'input_uncached') as input_surcharge_share,
         max(1 - base.price_usd_per_unit / nullif(used.price_usd_per_unit, 0)) filter (where used.token_class = 'cache_read') as cache_read_surcharge_share,
-        max(1 - base.price_usd_per_unit / nullif(used.price_usd_per_unit, 0)) filter (where used.token_class = 'cache_write_5m') as cache_write_surcharge_share,
+        max(1 - base.price_usd_per_unit / nullif(used.price_usd_per_unit, 0)) filter (where used.token_class = 'cache_write_5m') as cache_write_5m_surcharge_share,
+        max(1 - base.price_usd_per_unit / nullif(used.price_usd_per_unit, 0)) filter (where used.token_class = 'cache_write_1h') as cache_write_1h_surcharge_share,
         max(1 - base.price_usd_per_unit / nullif(used.price_usd_per_unit, 0)) filter (where used.token_class = 'output_text') as output_surcharge_share,
         max(1 - base.price_usd_per_unit / nullif(used.price_usd_per_unit, 0)) filter (where used.token_class = 'reasoning') as reasoning_surcharge_share,
-        bool_or(used.token_class = 'cache_read') as has_cache_read, bool_or(used.token_class = 'cache_write_5m') as has_cache_write,
-        bool_or(used.token_class = 'reasoning') as has_reasoning
+        bool_or(used.token_class = 'cache_read') as has_cache_read, bool_or(used.token_class = 'cache_write_5m') as has_cache_write_5m,
+        bool_or(used.token_class = 'cache_write_1h') as has_cache_write_1h, bool_or(used.token_class = 'reasoning') as has_reasoning
     from price_used as used
     left join base_price as base on base.usage_day = used.usage_day and base.price_ids = used.price_ids and base.token_class = used.token_class
     group by used.usage_day, used.price_ids
 ),
 saved as (
     select
-        paid.usage_day, provider_name, model_name, tenant, workload, service_tier, context_above_tokens, list_cost_usd, priced_count, unpriced_count,
+        usage_day, provider_name, model_name, tenant, workload, service_tier, context_above_tokens, list_cost_usd, priced_count, unpriced_count,
         coalesce(input_uncached_cost_usd, 0) + coalesce(cache_read_cost_usd, 0) + coalesce(cache_write_cost_usd, 0) + coalesce(input_media_cost_usd, 0) as input_cost_usd,
-        case when rate.cache_read > 0 then cache_read_cost_usd * (rate.input_uncached / rate.cache_read - 1) end as cache_saved_usd,
-        case when rate.cache_write > 0 then cache_write_cost_usd * (1 - rate.input_uncached / rate.cache_write) end as cache_write_extra_usd,
+        -- The same tokens at the price of plain input against what they cost, each lifetime of a cache write at its own price.
+        case when list_cost_usd is null then null when cache_read_tokens = 0 then 0 else cache_read_tokens * plain_usd - cache_read_cost_usd end as cache_saved_usd,
+        case when list_cost_usd is null then null when cache_write_tokens = 0 then 0 else cache_write_cost_usd - cache_write_tokens * plain_usd end as cache_write_extra_usd,
         -- A class without a price of its own is billed, and surcharged, as the class it belongs to.
         coalesce(input_uncached_cost_usd, 0) * coalesce(input_surcharge_share, 0)
             + coalesce(cache_read_cost_usd, 0) * coalesce(case when has_cache_read then cache_read_surcharge_share else input_surcharge_share end, 0)
-            + coalesce(cache_write_cost_usd, 0) * coalesce(case when has_cache_write then cache_write_surcharge_share else input_surcharge_share end, 0)
+            + (coalesce(cache_write_cost_usd, 0) - coalesce(cache_write_1h_cost_usd, 0))
+                * coalesce(case when has_cache_write_5m then cache_write_5m_surcharge_share else input_surcharge_share end, 0)
+            + coalesce(cache_write_1h_cost_usd, 0) * coalesce(case when has_cache_write_1h then cache_write_1h_surcharge_share
+                when has_cache_write_5m then cache_write_5m_surcharge_share else input_surcharge_share end, 0)
             + coalesce(output_text_cost_usd, 0) * coalesce(output_surcharge_share, 0)
             + coalesce(reasoning_cost_usd, 0) * coalesce(case when has_reasoning then reasoning_surcharge_share else output_surcharge_share end, 0) as length_surcharge_usd,
         -- What all the plain input would have cost less, had it been read from the cache.
-        case when rate.cache_read < rate.input_uncached then input_uncached_cost_usd * (1 - rate.cache_read / rate.input_uncached) end as cache_gap_usd
-    from paid
-    left join rate on rate.usage_day = paid.usage_day and rate.price_ids = paid.price_ids
+        case when cache_read < input_uncached then input_uncached_cost_usd * (1 - cache_read / input_uncached) end as cache_gap_usd
+    from (
+        -- A price of which core.price has the row no more is what plain input was charged.
+        select paid.*, rate.* exclude (usage_day, price_ids), coalesce(rate.input_uncached, input_uncached_cost_usd / nullif(input_uncached_tokens, 0)) as plain_usd
+        from paid
+        left join rate on rate.usage_day = paid.usage_day and rate.price_ids = paid.price_ids
+    ) as card
 ),
 -- 3. Prefixes. The texts are left behind at once: only their hashes and lengths go on.
 piece as (
-    select inference_id,
+    select inference_id, started_at,
         list_concat([hash(tool_definitions), hash(system_instructions)], list_transform(texts, lambda t: hash(t))) as hashes,
         list_concat([coalesce(length(tool_definitions), 0), coalesce(length(system_instructions), 0)], list_transform(texts, lambda t: length(t))) as lengths
     from (
         -- Cut between objects, in any dialect, without parsing: a prompt may have megabytes. What closes the last message of one prompt
         -- is trimmed off, as in the next it closes nothing. A mark that tells the provider where to cache is no part of the text.
-        select inference_id, tool_definitions, system_instructions,
+        select inference_id, started_at, tool_definitions, system_instructions,
             list_transform(string_split(replace(input_messages, '}, {', '},{'), '},{'), lambda t: trim(
                 case when contains(t, '"cache_control"') then regexp_replace(t, ',? ?"cache_control": ?[{][^}]*[}]?', '', 'g') else t end, ' {}[]')) as texts
         from core.inference_content
@@ -122,7 +132,8 @@ sent as materialized (
         call.usage_day, provider_name, asked.model_name, tenant, workload, service_tier, input_tokens, cache_read_tokens, input_uncached_tokens,
         hashes, lengths, list_sum(lengths) as text_length
     from call
-    join piece on piece.inference_id = call.inference_id
+    -- An id is a call's own on its day only.
+    join piece on piece.inference_id = call.inference_id and piece.started_at = call.started_at
     join asked on asked.request_model is not distinct from call.request_model and asked.response_model is not distinct from call.response_model
 ),
 prefix as (
@@ -199,7 +210,7 @@ summed as (
 select
     *,
     cache_read_tokens / nullif(input_tokens, 0) as cache_hit_share,
-    coalesce(cache_saved_usd, 0) - coalesce(cache_write_extra_usd, 0) as cache_net_saved_usd,
+    cache_saved_usd - cache_write_extra_usd as cache_net_saved_usd,
     case when content_count = 0 then null else missed_cache_tokens * cache_gap_usd / nullif(input_uncached_tokens, 0) end as missed_cache_usd,
     whole_answer_count / nullif(call_count, 0) as whole_answer_share,
     list_cost_usd / nullif(priced_count, 0) - lag(list_cost_usd / nullif(priced_count, 0)) over shorter as extra_cost_usd_per_call,

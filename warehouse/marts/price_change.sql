@@ -12,11 +12,20 @@ now_known as (
     select
         *,
         lag(price_usd_per_unit) over in_time as before_usd,
-        lag(valid_from) over in_time as before_from,
         lag(valid_to) over in_time as before_to,
         lead(valid_from) over in_time as next_from
     from book
     where known_to is null
+    window in_time as (partition by price_key order by valid_from)
+),
+span as (
+    -- Where one row follows another at the same price (a feed forgot an old date, or took back what it had announced) nothing changed.
+    select *, lag(since_at) over in_time as before_from
+    from (
+        select *, max(case when is_change then valid_from end) over in_time as since_at
+        from (select *, (before_to = valid_from and before_usd = price_usd_per_unit) is distinct from true as is_change from now_known) as marked
+        window in_time as (partition by price_key order by valid_from)
+    ) as dated
     window in_time as (partition by price_key order by valid_from)
 ),
 feed_start as (
@@ -34,15 +43,16 @@ change as (
         price_usd_per_unit as new_usd_per_unit,
         -- 1970 is no day of a change but "always before"
         date_diff('day', nullif(before_from, timestamp '1970-01-01'), valid_from) as days_since_last_change
-    from now_known
+    from span
+    where is_change
     union all
     select
         price_key, feed, valid_to as changed_at, known_from as first_known_at, provider_name, feed_model, model_name, region, service_tier,
         token_class, context_above_tokens, unit, price_condition, landing_file,
         price_usd_per_unit as old_usd_per_unit,
         null as new_usd_per_unit,
-        date_diff('day', nullif(valid_from, timestamp '1970-01-01'), valid_to) as days_since_last_change
-    from now_known
+        date_diff('day', nullif(since_at, timestamp '1970-01-01'), valid_to) as days_since_last_change
+    from span
     where valid_to is not null and next_from is distinct from valid_to
 )
 select

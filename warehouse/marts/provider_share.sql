@@ -2,6 +2,7 @@
 --
 -- An equivalent is the same model sold by another provider, at its standard list price at the end of the month; a class without a
 -- price of its own is billed as the class it belongs to. Spend without one is locked in: leaving means another model.
+-- Months before a feed's first list are judged by that list, as their calls are costed by it.
 with month as (
     select
         cast(date_trunc('month', usage_day) as date) as month_day, provider_name, model_name,
@@ -23,10 +24,16 @@ with month as (
 end_of as (
     select distinct month_day, cast(month_day + interval 1 month as timestamp) as end_at from month
 ),
--- Only what is sold under a name that we use.
+feed_start as (
+    select feed, min(known_from) as first_known_at from core.price group by feed
+),
+-- Only what is sold under a name that we use. What the first list has may have been sold for as long as anyone knows.
 quote as (
-    select feed, provider_name, feed_model, model_name, token_class, price_usd_per_unit, valid_from, valid_to, delisted_at
+    select
+        feed, provider_name, feed_model, model_name, token_class, price_usd_per_unit, valid_to, delisted_at,
+        case when valid_from > first_known_at then valid_from else timestamp '1970-01-01' end as valid_from
     from core.price
+    join feed_start using (feed)
     where known_to is null and service_tier = 'standard' and region is null and price_condition is null and context_above_tokens = 0
       and unit = 'token' and token_class in ('input_uncached', 'cache_read', 'cache_write_5m', 'output_text') and provider_name is not null
       and model_name in (select model_name from month)

@@ -97,6 +97,33 @@ def test_the_elasticity_is_the_longest_that_was_identified(rows: list[tuple] | N
     assert len(answer.notes) == 1 and told in answer.notes[0] and "1 weeks" not in answer.notes[0]
 
 
+def test_a_seller_who_is_not_said_is_asked_of_as_nobody_and_pays_what_was_paid() -> None:
+    """As DuckDB and pandas hand them over: a part without a provider, whose model has a list price elsewhere."""
+    asked = []
+    keys = pd.DataFrame([("acme", "chat", "openai", "mini"), ("acme", "chat", None, "nano"), ("acme", "chat", None, "nano-2")], columns=scenario.KEY).fillna(np.nan)
+    lines = pd.DataFrame([
+        (0, "openai", "mini", "input_uncached", 1e6, 2e-6), (0, "openai", "mini", "output_text", 1e6, 8e-6),
+        (1, np.nan, "nano", "input_uncached", 1e6, 1e-6), (1, np.nan, "nano", "output_text", 1e6, 4e-6),
+        (2, np.nan, "nano-2", "input_uncached", 1e6, 1e-6),
+    ], columns=["part", "provider_name", "model_name", "token_class", "tokens", "price"])
+
+    def listed(provider: str | None, model: str) -> dict:
+        asked.append(provider)
+        return {("openai", model): {"input_uncached": 9e-6, "cache_read": 0.1e-6, "output_text": 9e-6}} if model == "nano" else {}
+
+    def costs(text: str) -> list[float]:
+        answer = scenario.apply(scenario.read(text), scenario.Use(keys, lines, listed))
+        costs.notes = answer.notes
+        return (answer.ratio @ np.array([10.0, 5.0, 1.0])).tolist()
+
+    # What is paid, not what is listed; cached input, which nobody bought, at the list's price.
+    assert costs("migrate(mini -> nano, 0.5)") == pytest.approx([5, 7.5, 1])
+    assert "mini -> unknown/nano: the same tokens at what is paid for it now" in costs.notes[0]
+    assert costs("cache_share(*) = 0.5") == pytest.approx([10, 4 + 0.5 + 0.05, 1])
+    assert "no price of cached input of openai/mini, unknown/nano-2: left as it is" in costs.notes[0]
+    assert None in asked and not [name for name in asked if name != name]
+
+
 def test_a_share_goes_no_further_than_it_can() -> None:
     assert total("cache_share(beta) + 100%") == pytest.approx(59 + 1 * 0.5 + 25)
 

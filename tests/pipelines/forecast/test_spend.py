@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from decimal import Decimal
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pytest
@@ -109,6 +110,30 @@ def test_parts_meet_the_total_where_that_helped_before() -> None:
     assert not chosen.any() and (worse == parts).all()
 
 
+USAGE = "usage_day date, tenant varchar, workload varchar, provider_name varchar, model_name varchar, list_cost_usd decimal(38, 12), call_count bigint"
+
+
+def test_a_day_whose_cost_is_not_known_is_none_of_nothing() -> None:
+    """`a` costs 100 a day until its calls can no longer be costed, `b` 1 a day but for one, `c` never had a cost; of the last two days nothing is known."""
+    with duckdb.connect() as con:
+        con.execute(f"create schema marts; create table marts.usage_daily ({USAGE})")
+        for model, cost in (("a", "case when n < 40 then 100 end"), ("b", "case when n < 50 and n <> 45 then 1 end"), ("c", "null")):
+            con.execute(f"""insert into marts.usage_daily select date '2026-09-01' + n::int, 't', 'w', 'lab', '{model}', {cost}, 100 from range(52) r (n)
+                where '{model}' <> 'b' or n <> 20""")
+        seen = spend.read(con)
+    assert seen.keys["model_name"].tolist() == ["a", "b"] and seen.end == date(2026, 10, 21)
+    a, b = seen.values
+    assert a[:40].tolist() == [100] * 40 and np.isnan(a[40:]).all()
+    # Without calls it is a zero, as before.
+    assert (b[20], np.isnan(b).nonzero()[0].tolist()) == (0, [45])
+    found = spend.forecast(seen, 7)
+    assert np.allclose(found.told.points[-1], [[100] * 7, [1] * 7]) and np.allclose(found.total.points[-1], 101)
+    assert found.total_method == "sum, 2 parts with days of unknown cost" and set(found.rows()["method"]) >= {found.total_method}
+    month = found.budget(5000)
+    assert (month.spent_usd, month.expected_usd, month.uncosted_days) == (pytest.approx(10 * 100 + 19), pytest.approx(1019 + 7 * 101), 10)
+    assert "$1,019.00 spent (without what is unknown of 10 days), " in str(month)
+
+
 def test_what_comes_after_the_origin_changes_neither_parts_nor_total_nor_budget() -> None:
     values = simulated(4, 112, seed=6)
     spoilt = values.copy()
@@ -184,6 +209,19 @@ def test_a_scenario_costs_the_warehouse_anew(world) -> None:
     assert rows.loc[rest, "forecast_usd"].astype(float).to_numpy() == pytest.approx(plain.loc[rest, "forecast_usd"].astype(float).to_numpy())
     with pytest.raises(NotConfigured, match="did you mean"):
         what_if(world.settings, found, f"price({name}x) * 0.5")
+
+
+def test_migrations_and_cache_shares_are_costed_at_the_warehouse_s_own_prices(world) -> None:
+    """Parts without a provider or workload among them."""
+    found = forecast_spend(world.settings, days=5)
+    unsaid = found.series.keys.loc[found.series.keys["provider_name"].isna() & found.series.keys["model_name"].notna(), "model_name"]
+    assert len(unsaid)
+    plain = found.told.points[-1].sum()
+    model = found.series.keys.loc[found.series.keys["provider_name"].notna(), "model_name"].dropna().iloc[0]
+    for text in (f"migrate({model} -> {unsaid.iloc[0]}, 0.3)", f"migrate({unsaid.iloc[0]} -> {model})", "cache_share(*) = 0.5"):
+        answer = what_if(world.settings, found, text)
+        after = (answer.ratio @ found.told.points[-1]).sum()
+        assert np.isfinite(after) and after > 0 and after != pytest.approx(plain, rel=1e-9), text
 
 
 def test_misses_of_the_last_forecast_are_explained_to_the_last_digit(world) -> None:

@@ -118,6 +118,13 @@ def test_output_two_hundred_times_input_passes():
     assert suspects("2024-01-01 litellm m input_uncached=0.5 output_text=100") == []
 
 
+def test_a_fee_in_dollars_per_thousand_or_more_is_above_any_price():
+    assert suspects("2024-01-01 litellm m request=1500000000", unit="request") == ["2024-01-01 litellm m request ceiling -"]
+    assert suspects("2024-01-01 litellm m request=900000", unit="request") == []
+    assert suspects("2024-01-01 litellm m image_out=40000000", unit="image") == ["2024-01-01 litellm m image_out ceiling -"]
+    assert suspects("2024-01-01 litellm m image_out=5000000", unit="image") == []
+
+
 def test_dollars_per_million_as_dollars_per_token_are_above_any_price():
     assert suspects("""
     2024-01-01 litellm m input_uncached=2500000

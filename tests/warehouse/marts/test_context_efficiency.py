@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from tests.support.marts import call, cost, drawn, seen
+import pytest
+
+from tests.support.marts import DAY, call, cost, drawn, seen
 
 
 def rows(sql: str, calls: list[dict], costs: list[dict] | None = None, content: list[dict] | None = None, prices: list[dict] | None = None) -> list[str]:
@@ -45,10 +47,34 @@ def test_bands_hits_and_answers():
 
 
 def test_what_caching_saved_and_cost():
-    calls = [call("a", input_uncached_tokens=1_000, cache_read_tokens=10_000, cache_write_5m_tokens=4_000)]
-    paid = cost("a", usd=0.021, input_uncached_cost_usd=0.003, cache_read_cost_usd=0.003, cache_write_cost_usd=0.015, input_tokens=15_000, price_ids="in,read,write")
+    used = {"input_uncached_tokens": 1_000, "cache_read_tokens": 10_000, "cache_write_5m_tokens": 4_000}
+    paid = cost("a", usd=0.021, input_uncached_cost_usd=0.003, cache_read_cost_usd=0.003, cache_write_cost_usd=0.015, input_tokens=15_000, price_ids="in,read,write", **used)
     sql = "select cache_saved_usd, cache_write_extra_usd, cache_net_saved_usd, length_surcharge_usd from marts.context_efficiency"
-    assert rows(sql, calls, [paid], prices=PRICES) == ["0.027 0.003 0.024 0"]
+    assert rows(sql, [call("a", **used)], [paid], prices=PRICES) == ["0.027 0.003 0.024 0"]
+
+
+M = 1_000_000
+
+
+@pytest.mark.parametrize(("used", "usd", "price_ids", "told"), [
+    # Saved, extra, net; USD a million: input 3, cache read 0.3, write 3.75 for 5 minutes and 6 for an hour.
+    ({"cache_write_1h_tokens": M}, {"cache_write": 6}, "in,write,write1h", "0 3 -3"),
+    ({"cache_write_1h_tokens": M}, {"cache_write": 6}, "in,write1h", "0 3 -3"),
+    ({"cache_write_5m_tokens": M, "cache_write_1h_tokens": M}, {"cache_write": 9.75}, "in,write,write1h", "0 3.75 -3.75"),
+    ({"cache_read_tokens": M}, {"cache_read": 0}, "in,free", "3 0 3"),
+    # Cached input that has no price of its own is charged, and so saves, nothing else.
+    ({"cache_read_tokens": M}, {"cache_read": 3}, "in", "0 0 0"),
+    # The book has the row of plain input no more: it is what plain input was charged, where there was any.
+    ({"input_uncached_tokens": M, "cache_read_tokens": M}, {"input_uncached": 3, "cache_read": 0.3}, "gone,read", "2.7 0 2.7"),
+    ({"cache_read_tokens": M}, {"cache_read": 0.3}, "gone,read", "- 0 -"),
+    ({"cache_read_tokens": M}, {}, None, "- - -"),
+], ids=["an hour", "an hour alone", "both lifetimes", "read for nothing", "no cache price", "price gone", "price gone, no plain input", "unpriced"])  # fmt: skip
+def test_every_cached_token_is_judged_by_its_own_price(used: dict, usd: dict, price_ids: str | None, told: str):
+    prices = [*PRICES, price("write1h", "cache_write_1h", 6), price("free", "cache_read", 0)]
+    costs = {"input_uncached_cost_usd": None} | {f"{name}_cost_usd": value for name, value in usd.items()}
+    paid = cost("a", usd=sum(usd.values()) if usd else None, input_tokens=sum(used.values()), price_ids=price_ids, **used, **costs)
+    sql = "select cache_saved_usd, cache_write_extra_usd, cache_net_saved_usd from marts.context_efficiency"
+    assert rows(sql, [call("a", **used)], [paid], prices=prices) == [told]
 
 
 def test_surcharge_of_long_context():
@@ -56,6 +82,14 @@ def test_surcharge_of_long_context():
     calls = [call("a", input_uncached_tokens=250_000, output_text_tokens=1_000)]
     paid = cost("a", usd=1.5225, input_uncached_cost_usd=1.5, output_text_cost_usd=0.0225, input_tokens=250_000, price_ids="in200,out200")
     assert rows("select context_above_tokens, length_surcharge_usd from marts.context_efficiency", calls, [paid], prices=PRICES) == ["200000 0.7575"]
+
+
+def test_surcharge_of_cache_writes_is_that_of_their_lifetime():
+    # Of an hour's 2 USD, half; of five minutes' 0.8 USD, a quarter.
+    used = {"cache_write_5m_tokens": 100_000, "cache_write_1h_tokens": 150_000}
+    paid = cost("a", usd=2.8, input_uncached_cost_usd=None, cache_write_cost_usd=2.8, cache_write_1h_cost_usd=2, input_tokens=250_000, price_ids="w5,w1", **used)
+    prices = [price("b5", "cache_write_5m", 6), price("b1", "cache_write_1h", 6.667), price("w5", "cache_write_5m", 8, 200_000), price("w1", "cache_write_1h", 13.334, 200_000)]
+    assert rows("select length_surcharge_usd from marts.context_efficiency", [call("a", **used)], [paid], prices=prices) == ["1.2"]
 
 
 def test_missed_cache():
@@ -67,6 +101,15 @@ def test_missed_cache():
     content = [said("a1", turns[0], started=first), said("a2", *turns, started=second)]
     sql = "select content_count, repeated_prefix_tokens, cacheable_prefix_tokens, missed_cache_tokens, missed_cache_usd from marts.context_efficiency"
     assert rows(sql, [first, second], costs, content, PRICES) == ["2 4000 4000 4000 0.0108"]
+
+
+def test_an_id_of_several_days_is_another_call_on_each():
+    turns, days = ["x" * 5_000, "y" * 5_000], (DAY, DAY + timedelta(days=1))
+    calls = [call(id, clock, day=day, input_uncached_tokens=tokens) for day in days for id, clock, tokens in (("a1", "10:00", 4_000), ("a2", "10:04", 8_000))]
+    content = [said(c["inference_id"], *turns[: int(c["inference_id"][1])], started=c) for c in calls]
+    with drawn("marts.context_efficiency", {"core.inference": calls, "core.inference_content": content}, days) as con:
+        sql = "select content_count, content_input_tokens, repeated_prefix_tokens, missed_cache_tokens from marts.context_efficiency order by usage_day"
+        assert seen(con, sql) == ["2 12000 4000 4000"] * 2
 
 
 def test_a_prefix_ends_where_the_texts_part():

@@ -40,6 +40,32 @@ def test_a_new_model_and_a_new_price_of_an_old_one():
     ]
 
 
+def test_a_date_that_a_feed_forgets_and_a_change_that_it_takes_back_are_no_changes():
+    assert changes("""
+    2026-01-10 genai_prices lab/m input_uncached=5 from:1970-01-01 to:2026-01-01
+    2026-01-10 genai_prices lab/m input_uncached=3 from:2026-01-01
+    2026-02-10 genai_prices lab/m input_uncached=3
+    2026-03-03 genai_prices lab/m input_uncached=6
+    """) == [
+        "2026-01-01 lab/m input_uncached down 5.0 3.0 0.6 - False False",
+        # Since the change before, not since the day was forgotten.
+        "2026-03-03 lab/m input_uncached up 3.0 6.0 2.0 61 False False",
+    ]
+    assert changes("""
+    2026-01-10 genai_prices lab/m input_uncached=5 from:1970-01-01 to:2026-03-01
+    2026-01-10 genai_prices lab/m input_uncached=3 from:2026-03-01
+    2026-02-10 genai_prices lab/m input_uncached=5
+    """) == []
+
+
+def test_a_price_that_ends_and_comes_again_at_the_same_level():
+    assert changes("""
+    2024-01-01 litellm m input_uncached=10 cache_read=1
+    2024-02-01 litellm m input_uncached=10
+    2024-03-01 litellm m input_uncached=10 cache_read=1
+    """) == ["2024-02-01 m cache_read ended 1.0 - - 31 False False", "2024-03-01 m cache_read new - 1.0 - 60 False False"]
+
+
 def test_a_price_that_ends():
     assert changes("""
     2024-01-01 litellm m input_uncached=10 cache_read=1

@@ -40,6 +40,17 @@ def test_the_same_model_at_another_provider_cheaper_dearer_or_not_at_all():
         "openai 4.0 0.75 0.25 -1.0", "openai 4.0 0.0 0.25 1.0"]
 
 
+def test_months_before_the_first_list_are_judged_by_it():
+    """What DeepInfra lists first may have been sold before; a model that its list had not yet was not."""
+    quotes = """
+    2026-12-02 deepinfra m input_uncached=1 output_text=1
+    2026-12-20 deepinfra m input_uncached=1 output_text=1
+    2026-12-20 deepinfra late input_uncached=1 output_text=1
+    """
+    rows = [use(f"2026-{month}-02", model=model, input=(1_000_000, 3.0)) for month in (10, 12) for model in ("m", "late")]
+    assert shares(quotes, *rows, columns="free_to_leave_share, locked_in_share") == ["openai 0.5 0.5", "openai 1.0 0.0"]
+
+
 def test_what_nobody_billed_or_priced_counts_as_calls_only():
     assert shares(
         NOBODY,

@@ -2,8 +2,9 @@
 --
 -- In a list of prices the last entry whose constraint holds wins, and the first holds where no other does. So an entry that
 -- starts on a day ends at the earliest later start that a later entry names, and one that a later entry covers wholly never
--- holds. The entry before any named day holds since always, which is written as 1970-01-01; a price that no date touches has
--- valid_from null: known as of the snapshot. Times of day stand in price_condition, as do request conditions other than tier.
+-- holds. The entry before any named day holds since always, which is written as 1970-01-01, and so does a time of day beside named
+-- days; a price that no date touches has valid_from null: known as of the snapshot. Times of day stand in price_condition, as do
+-- request conditions other than tier.
 -- Days start at midnight UTC. Prices are per million tokens or characters, per thousand counts, or per hour.
 with feed as (
     select filename as landing_file, json
@@ -46,6 +47,8 @@ dated as materialized (
         entry ->> '$.constraint.start_time' is not null as is_time_of_day,
         -- null: since always
         case when entry_no > 0 or applies_when is not null then try_cast(entry ->> '$.constraint.start_date' as timestamp) end as starts_at,
+        bool_or(entry_no > 0 and applies_when is null and entry ->> '$.constraint.start_date' is not null)
+            over (partition by landing_file, feed_model) as has_days,
         'daily ' || (entry ->> '$.constraint.start_time') || '-' || (entry ->> '$.constraint.end_time') as time_of_day
     from entry
 ),
@@ -57,6 +60,7 @@ span as (
         any_value(earlier.time_of_day) as time_of_day,
         any_value(earlier.starts_at) as starts_at,
         min(later.starts_at) as ends_at,
+        any_value(earlier.is_time_of_day and earlier.has_days) as is_beside_days,
         coalesce(bool_or(
             later.entry_no is not null and coalesce(later.starts_at, timestamp '1970-01-01') <= coalesce(earlier.starts_at, timestamp '1970-01-01')
         ), false) as is_covered
@@ -66,7 +70,6 @@ span as (
         and later.feed_model = earlier.feed_model
         and later.entry_no > earlier.entry_no
         and later.applies_when is null
-        and not earlier.is_time_of_day
         and not later.is_time_of_day
     where earlier.applies_when is null
     group by earlier.landing_file, earlier.feed_model, earlier.entry_no
@@ -102,7 +105,7 @@ override_span as (
 quoted as (
     select
         landing_file, feed_model, entry_no, applies_when, time_of_day, field, value,
-        case when starts_at is null and ends_at is not null then timestamp '1970-01-01' else starts_at end as valid_from,
+        case when starts_at is null and (ends_at is not null or is_beside_days) then timestamp '1970-01-01' else starts_at end as valid_from,
         ends_at as valid_to
     from (
         select

@@ -79,6 +79,24 @@ def test_a_time_of_day_is_a_condition():
     ]
 
 
+def test_a_time_of_day_beside_named_days_holds_since_always_as_the_prices_it_goes_before_do():
+    night, noon = ({"start_time": f"{hour}:00:00+00:00", "end_time": f"{hour + 1}:00:00+00:00"} for hour in (22, 12))
+    assert book(
+        [
+            {"prices": {"input_mtok": 4}},
+            {"constraint": noon, "prices": {"input_mtok": 8}},
+            {"constraint": {"start_date": "2026-09-10"}, "prices": {"input_mtok": 2}},
+            {"constraint": night, "prices": {"input_mtok": 1}},
+        ]
+    ) == [
+        # At noon, the entry after it goes before it from its day on.
+        ("input_uncached", "standard", 0, "1970-01-01", "2026-09-10", "None", 4.0),
+        ("input_uncached", "standard", 0, "1970-01-01", "2026-09-10", "daily 12:00:00+00:00-13:00:00+00:00", 8.0),
+        ("input_uncached", "standard", 0, "1970-01-01", "None", "daily 22:00:00+00:00-23:00:00+00:00", 1.0),
+        ("input_uncached", "standard", 0, "2026-09-10", "None", "None", 2.0),
+    ]
+
+
 def test_the_first_override_that_fits_wins_and_only_for_what_it_names():
     variants = [
         {"when": {"processing": "batch"}, "constraint": {"start_date": "2027-01-01"}, "prices": {"input_mtok": 1}},
