@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from scipy.special import expit, logit
+from scipy.stats import t as student
 
 WEEKS = 4
 """A week is judged by its own signals and those of the three before it."""
@@ -315,9 +316,10 @@ def _record(voices: Voices, found: Found, mine: np.ndarray, others: np.ndarray |
     # Agreement with all other evidence, and the mean score, before this week and in it.
     agreed = score * found.without[mine] + (1 - score) * (1 - found.without[mine])
     record["is_drifting"] = any(abs(_change(x[~week], x[week])) > DRIFT_SCORE for x in (score, agreed))
-    half = 1.96 * float(agreed.std() / np.sqrt(len(agreed)))
-    share = float(agreed.mean())
-    record |= {"agreement_share": share, "agreement_share_low": max(0.0, share - half), "agreement_share_high": min(1.0, share + half)}
+    record["agreement_share"] = mean = float(agreed.mean())
+    if len(agreed) > 1:
+        half = float(student.ppf(0.975, len(agreed) - 1) * agreed.std(ddof=1) / np.sqrt(len(agreed)))
+        record |= {"agreement_share_low": max(0.0, mean - half), "agreement_share_high": min(1.0, mean + half)}
     if others is not None and others.any():
         peers = voices.score[others] * found.without[others] + (1 - voices.score[others]) * (1 - found.without[others])
         record["peer_agreement_share"] = float(peers.mean())

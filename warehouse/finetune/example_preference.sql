@@ -1,8 +1,11 @@
 -- Two answers to the same prompt, tools and all. Where several things speak of one prompt, the strongest is taken:
 -- a correction somebody wrote or an edit they kept, then the last of regenerated answers against the first, then outcomes far enough apart.
 with told_call as (
-    select c.*, t.prompt, t.tools, t.images, t.answer, md5(t.prompt || coalesce(t.tools, '')) as prompt_key
-    from call as c join told as t on t.inference_id = c.inference_id
+    select c.*, t.prompt, t.tools, t.images, t.answer, md5(t.prompt || coalesce(t.tools, '')) as prompt_key,
+        greatest(coalesce(i.finished_at, i.first_token_at, i.started_at), i.started_at + interval 1 microsecond) as answered_at
+    from call as c
+    join told as t on t.inference_id = c.inference_id
+    join core.inference as i on i.inference_id = c.inference_id and i.started_at = c.started_at
     where not c.is_conflicting
 ),
 corrected as (
@@ -16,11 +19,12 @@ corrected as (
         ) as given
     ) as written
 ),
+-- Nobody asks again before an answer is there: calls that ran side by side are samples, and the last of them is no better for that.
 regenerated as (
-    select prompt_key, conversation, arg_max(inference_id, {'at': started_at, 'id': inference_id}) as chosen_id, arg_min(inference_id, {'at': started_at, 'id': inference_id}) as rejected_id
+    select prompt_key, conversation, arg_max(inference_id, {'at': started_at, 'id': inference_id}) as chosen_id, arg_min(inference_id, {'at': answered_at, 'id': inference_id}) as rejected_id
     from told_call
     group by prompt_key, conversation
-    having count(distinct answer) > 1
+    having count(distinct answer) > 1 and max(started_at) >= min(answered_at)
 ),
 judged as (
     select prompt_key, arg_max(inference_id, {'s': outcome_share, 'id': inference_id}) as chosen_id, arg_min(inference_id, {'s': outcome_share, 'id': inference_id}) as rejected_id

@@ -3,14 +3,15 @@
 -- How a signal is read is data: the first row of signal_rule (schemas/reference/signal.csv, a user's own rows first) whose
 -- pattern its name matches. A signal about a session or trace is brought to its calls made before it, and says whether the
 -- call was the last one then: what an outcome of the whole says of a part is learnt apart for the last part and the others.
+-- Two sources may call different sessions alike: where the signal's own source has calls of that name, it speaks of these only.
 with call as (
     select inference_id, started_at, source, session_id, trace_id, coalesce(finished_at, started_at) as ended_at
     from core.inference
-    where started_at >= $from_day - interval 1 day and started_at < $to_day + interval 14 day
+    where started_at >= $from_day - interval 14 day and started_at < $to_day + interval 14 day
 ),
 given as (
     select
-        feedback_id, target_kind, target_id, lower(trim(name)) as signal_name, kind, value_number, lower(trim(value_text)) as value_text,
+        feedback_id, source as given_source, target_kind, target_id, lower(trim(name)) as signal_name, kind, value_number, lower(trim(value_text)) as value_text,
         coalesce(rater_kind, 'unknown') as rater_kind, rater_id, given_at
     from core.feedback
     where given_at >= $from_day - interval 1 day and given_at < $to_day + interval 14 day
@@ -46,30 +47,38 @@ valued as (
     where ruled.shape = 'judgement' or given.kind not in ('boolean', 'number') or given.value_number <> 0
 ),
 scored as (
-    select feedback_id, target_kind, target_id, signal_name, rater_kind, rater_id, given_at, rule,
+    select feedback_id, given_source, target_kind, target_id, signal_name, rater_kind, rater_id, given_at, rule,
         case when shape = 'correction' then 'event' else shape end as shape,
-        case when shape = 'judgement' and polarity > 0 then score
+        -- Good words are good whichever way the numbers run.
+        case when shape = 'judgement' and (polarity > 0 or kind = 'category') then score
              when shape = 'judgement' then 1 - score
              when polarity > 0 then 1.0 else 0.0 end as score_share
     from valued
 ),
 -- Which calls does it speak of?
+part as (
+    select scored.*, call.inference_id, call.started_at, call.source, call.ended_at
+    from scored
+    join call on scored.target_kind = 'session' and call.session_id = scored.target_id
+    where call.started_at <= scored.given_at
+    union all
+    select scored.*, call.inference_id, call.started_at, call.source, call.ended_at
+    from scored
+    join call on scored.target_kind = 'trace' and call.trace_id = scored.target_id
+    where call.started_at <= scored.given_at
+),
 reached as (
     select scored.*, call.inference_id, call.started_at, call.source, call.ended_at, 'call' as level, true as is_last_call
     from scored
     join call on scored.target_kind = 'call' and call.inference_id = scored.target_id
     union all
-    select scored.*, call.inference_id, call.started_at, call.source, call.ended_at, scored.target_kind,
-        row_number() over (partition by scored.feedback_id order by call.started_at desc, call.inference_id desc) = 1
-    from scored
-    join call on (scored.target_kind = 'session' and call.session_id = scored.target_id)
-    where call.started_at <= scored.given_at
-    union all
-    select scored.*, call.inference_id, call.started_at, call.source, call.ended_at, scored.target_kind,
-        row_number() over (partition by scored.feedback_id order by call.started_at desc, call.inference_id desc) = 1
-    from scored
-    join call on (scored.target_kind = 'trace' and call.trace_id = scored.target_id)
-    where call.started_at <= scored.given_at
+    select * exclude (is_of_source), target_kind, row_number() over (partition by feedback_id order by started_at desc, inference_id desc) = 1
+    from (
+        -- As far back as a signal can reach, so that a day says the same whatever days are built with it.
+        select *, bool_or(source = given_source) over (partition by feedback_id) as is_of_source
+        from part where given_at < started_at + interval 14 day
+    ) as placed
+    where source = given_source or not is_of_source
 ),
 witness as (
     select

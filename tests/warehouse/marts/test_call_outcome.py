@@ -23,7 +23,7 @@ def call(id: str, clock: str = "09:00:00", **other: Any) -> dict[str, Any]:
 
 
 def said(target: str, name: str, value: float = 1.0, clock: str = "09:01:00", **other: Any) -> dict[str, Any]:
-    given = {"target_kind": "call", "target_id": target, "name": name, "kind": "boolean", "value_number": value, "given_at": at(clock), "rater_kind": "user"}
+    given = {"source": "app", "target_kind": "call", "target_id": target, "name": name, "kind": "boolean", "value_number": value, "given_at": at(clock), "rater_kind": "user"}
     return {"feedback_id": f"{target} {name} {value} {clock} {other}"} | given | other
 
 
@@ -71,27 +71,67 @@ ORDER = "Where is my parcel with the blue shoes that I ordered on Monday"
 
 
 @pytest.mark.parametrize(
-    ("second", "model", "minutes", "signal"),
+    ("second", "model", "minutes", "asker", "signal"),
     [
-        (ORDER, "small", 2, "regenerate"),
-        (f"  {ORDER.upper()} ", "small", 2, "regenerate"),
-        (f"{ORDER} please", "small", 2, "re_ask"),
-        (ORDER, "big", 2, "escalation"),
-        (ORDER, "big", 40, None),
-        ("How do I return a hat", "small", 2, None),
+        (ORDER, "small", 2, "human", "regenerate"),
+        (f"  {ORDER.upper()} ", "small", 2, "human", "regenerate"),
+        (f"{ORDER} please", "small", 2, "human", "re_ask"),
+        (f"{ORDER} please", "small", 2, None, "re_ask"),
+        (f"{ORDER} please", "big", 2, "human", "escalation"),
+        (ORDER, "big", 2, "human", "escalation"),
+        (ORDER, "big", 40, "human", None),
+        ("How do I return a hat", "small", 2, "human", None),
+        # A program asks the very same again to try again, and nearly the same because it fills in a template.
+        (ORDER, "small", 2, "agent", "regenerate"),
+        (ORDER, "big", 2, "agent", "escalation"),
+        (f"{ORDER} please", "small", 2, "agent", None),
+        (f"{ORDER} please", "big", 2, "agent", None),
     ],
 )
-def test_asking_again(second: str, model: str, minutes: int, signal: str | None) -> None:
+def test_asking_again(second: str, model: str, minutes: int, asker: str | None, signal: str | None) -> None:
     later = f"09:{minutes:02}:00"
     costs = [
         {"inference_id": m, "started_at": at("08:00:00"), "request_model": m, "output_tokens": 100, "output_text_cost_usd": usd, "list_cost_usd": usd}
         for m, usd in (("small", 0.001), ("big", 0.02))
     ]
     con = resolved(
-        [call("a", session_id="s"), call("b", later, session_id="s", request_model=model, traffic_kind="agent")],
-        content=[asked("a", ORDER, "09:00:00"), asked("b", second, later)], costs=costs,
+        [call("a", session_id="s"), call("b", later, session_id="s", request_model=model, traffic_kind=asker)],
+        content=[asked("a", ORDER, "09:00:00"), asked("b", second, later)], costs=costs, until=later,
     )  # fmt: skip
     assert signals(con, "inference_id, signal_name, evidence_id") == ([("a", signal, "b")] if signal else [])
+
+
+HAT = "How do I return a hat"
+
+
+@pytest.mark.parametrize(
+    ("calls", "found"),
+    [
+        # Samples of one question, side by side.
+        ({"a": ("09:00:00", "09:00:20", ORDER), "b": ("09:00:00", "09:00:20", ORDER), "c": ("09:00:01", "09:00:20", ORDER)}, []),
+        # All of them are asked for again, once; the thread is given up once.
+        ({"a": ("09:00:00", "09:00:20", ORDER), "b": ("09:00:01", "09:00:20", ORDER), "c": ("09:00:40", "09:00:50", ORDER)},
+         [("a", "regenerate", "c"), ("b", "regenerate", "c"), ("c", "abandonment", "b")]),
+        # Another question while the answer was on its way does not hide the repeat.
+        ({"a": ("09:00:00", "09:00:20", ORDER), "b": ("09:00:10", "09:00:15", HAT), "c": ("09:00:20", "09:00:30", ORDER)},
+         [("a", "regenerate", "c"), ("c", "abandonment", "a")]),
+        ({"a": ("09:00:00", "09:00:20", ORDER), "b": ("09:00:21", "09:00:25", HAT), "c": ("09:00:30", "09:00:40", ORDER)}, []),
+        # The repeat is not the last where another question came while it was answered.
+        ({"a": ("09:00:00", "09:00:05", ORDER), "b": ("09:00:10", "09:00:30", ORDER), "c": ("09:00:20", "09:00:25", HAT)}, [("a", "regenerate", "b")]),
+        # No end known, and clocks that are off.
+        ({"a": ("09:00:00", None, ORDER), "b": ("09:00:00", None, ORDER)}, []),
+        ({"a": ("09:00:00", None, ORDER), "b": ("09:00:01", None, ORDER)}, [("a", "regenerate", "b"), ("b", "abandonment", "a")]),
+        ({"a": ("09:00:00", "08:59:58", ORDER), "b": ("09:00:01", "09:00:02", ORDER)}, [("a", "regenerate", "b"), ("b", "abandonment", "a")]),
+        # An answer of 40 minutes.
+        ({"a": ("09:00:00", "09:40:00", ORDER), "b": ("09:00:01", "09:00:02", HAT), "c": ("09:41:00", "09:42:00", ORDER)}, []),
+    ],
+)  # fmt: skip
+def test_nobody_asks_again_before_the_answer_is_there(calls: dict, found: list) -> None:
+    con = resolved(
+        [call(id, start, finished_at=end and at(end), session_id="s") for id, (start, end, _) in calls.items()],
+        content=[asked(id, text, start) for id, (start, _, text) in calls.items()], until="12:00:00",
+    )  # fmt: skip
+    assert signals(con, "inference_id, signal_name, evidence_id") == found
 
 
 def test_another_try_of_a_failed_call_says_nothing_more() -> None:
@@ -201,6 +241,68 @@ def test_scores_come_onto_one_scale_and_rules_are_data(tmp_path) -> None:
     }  # fmt: skip
 
 
+NAMES = {
+    # A yes is bad.
+    0.0: """
+        incorrect unresolved unsuccessful incomplete unhelpful not_helpful irrelevant failed has_error failure test_failed unit_tests_failed failed_tests wrong_answer is_bad
+        invalid_json unsafe_content unsupported_claim_rate inaccurate ungrounded dissatisfied non_compliant noncompliance not-resolved not.correct not/relevant isIncorrect
+        responseNotHelpful goal_not_met cannot_resolve not_fully_resolved no_success tool_error has_errors irrelevance not_found_error notable_error failed_to_resolve
+        toxicity hallucination hallucination_detected harmful bias error_rate policy_violation novel_harm frustration thumbs_down dislike""",
+    # A yes is good; those of the third line hold a bad word, or begin as if with a no, by accident.
+    1.0: """
+        harmless harmlessness unbiased non_toxic nontoxic no_hallucination hallucination_free error_free no_errors isNotToxic no_policy_violation no_harm harm_avoidance
+        not_incorrect no_unsupported_claims no_safety_issues free_of_bias not_bad nothing_wrong never_failed pass_fail pass/fail correct_or_incorrect good_bad
+        uncertainty understanding unit_tests incorporates notebook normal nonempty university failover fail_to_pass no_answer error_handling failure_recovery in_correct_format
+        notable_success annotation_correct runSuccess no_corrections_needed unsafe_request_refused invalid_input_detection issue_resolved inclusive
+        correctness resolved success completeness exact_match review_correct helpful relevance faithfulness groundedness safety compliance thumbs user-feedback vote""",
+}
+
+
+def test_a_name_that_says_no_is_read_as_one() -> None:
+    expected = {name.lower(): score for score, names in NAMES.items() for name in names.split()}
+    feedback = [said("a", name, rater_kind="evaluator") for names in NAMES.values() for name in names.split()]
+    found = dict(resolved([call("a")], feedback).execute("select signal_name, score_share from marts.outcome_signal").fetchall())
+    assert len(expected) > 100 and found == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "score"),
+    [
+        ("toxicity", "none", 1.0), ("toxicity", "high", 0.0), ("incorrect", "no", 1.0), ("incorrect", "Yes", 0.0), ("unresolved", "resolved", 1.0), ("unhelpful", "true", 0.0),
+        ("failed", "false", 1.0), ("failed", "error", 0.0), ("harmless", "yes", 1.0), ("no_hallucination", "false", 0.0), ("pass_fail", "fail", 0.0), ("resolved", "unresolved", 0.0),
+    ],
+)  # fmt: skip
+def test_words_are_good_or_bad_by_the_rule_of_their_name(name: str, value: str, score: float) -> None:
+    con = resolved([call("a")], [said("a", name, None, kind="category", value_text=value)])
+    assert con.execute("select score_share from marts.outcome_signal").fetchall() == [(score,)]
+
+
+OWN, OTHER = {"source": "one", "session_id": "chat-1", "trace_id": "t-1"}, {"source": "two", "session_id": "chat-1", "trace_id": "t-1"}
+
+
+@pytest.mark.parametrize(
+    ("calls", "source", "reached"),
+    [
+        # (call, when, where) ... and which of them are spoken of, the last one marked.
+        ([("a", "09:00:00", OWN), ("b", "09:01:00", OWN), ("c", "09:02:00", OTHER)], "one", [("a", False), ("b", True)]),
+        ([("a", "09:00:00", OWN), ("c", "09:02:00", OTHER)], "two", [("c", True)]),
+        # A source of nothing but feedback.
+        ([("a", "09:00:00", OWN), ("c", "09:02:00", OTHER)], "buttons", [("a", False), ("c", True)]),
+        # Its own calls were days before, or are too old to be meant.
+        ([("a", "-5 09:00:00", OWN), ("c", "09:02:00", OTHER)], "one", [("a", True)]),
+        ([("a", "-20 09:00:00", OWN), ("c", "09:02:00", OTHER)], "one", [("c", True)]),
+    ],
+)
+@pytest.mark.parametrize(("kind", "target"), [("session", "chat-1"), ("trace", "t-1")])
+def test_a_signal_of_a_session_stays_with_its_source(calls: list, source: str, reached: list, kind: str, target: str) -> None:
+    con = resolved([call(id, clock, **where) for id, clock, where in calls], [said(target, "thumbs", 0.0, "10:00:00", target_kind=kind, source=source)])
+    assert con.execute("select inference_id, is_last_call from marts.outcome_signal order by 1").fetchall() == reached
+    # A day says the same when it is built alone.
+    sql, day, of_day = contract("marts.outcome_signal"), at("00:00:00").date(), "started_at >= '2026-10-05' order by all"
+    con.execute("create table alone as " + sql.typed_from(sql.select), {"from_day": day, "to_day": day + timedelta(days=1)})
+    assert con.execute(f"select * from alone where {of_day}").fetchall() == con.execute(f"select * from marts.outcome_signal where {of_day}").fetchall()
+
+
 def judged(constant: str) -> Any:
     """Calls of known worth, judged by one that knows, by thumbs, and by one that always says the same."""
     calls, feedback = [], []
@@ -242,6 +344,19 @@ def test_the_one_of_three_judges_whose_labels_were_mixed_up_is_flagged() -> None
     rows = resolved(calls, feedback).execute("select rater_id, is_disagreeing, agreement_share_low, agreement_share_high, peer_agreement_share from marts.evaluator where rater_id is not null").fetchall()
     assert {rater for rater, flag, *_ in rows if flag} == {"two"}
     assert all(high < peers for rater, _, _, high, peers in rows if rater == "two")
+
+
+@pytest.mark.parametrize(("scores", "half"), [([4], None), ([2, 4], 12.706 * 0.25), ([2, 3, 4], 4.303 * 0.25 / 3**0.5)])
+def test_one_signal_has_no_interval(scores: list, half: float | None) -> None:
+    """Nothing else is known, so that how far scores agree with it moves with them, by twice what the base rate is above a half."""
+    calls = [call(f"c{n}") for n in range(3)]
+    con = resolved(calls, [said(f"c{n}", "stars", score, kind="number") for n, score in enumerate(scores)])
+    mean, low, high, base = con.execute("select agreement_share, agreement_share_low, agreement_share_high, base_success_share from marts.evaluator").fetchall()[0]
+    if half is None:
+        assert mean is not None and low is high is None
+    else:
+        reach = half * (2 * base - 1)
+        assert (low, high) == pytest.approx((max(0, mean - reach), min(1, mean + reach)), abs=0.01)
 
 
 def test_an_answer_held_against_its_key_nearly_settles_it() -> None:
