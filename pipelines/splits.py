@@ -17,10 +17,13 @@ from pipelines.near import near_pairs
 
 LIKE = 0.7
 """Jaccard similarity of three-word shingles from which two prompts count as the same."""
-PROMPTS = """
+LEAST_WORDS, LEAST_CHARACTERS = 3, 30
+"""A prompt with fewer of both is short: it holds no run of three words. Scripts that set no spaces have long words."""
+PROMPTS = f"""
 create or replace temp table split_prompt as
-select row_number() over (order by prompt_key) - 1 as prompt_no, prompt_key, any_value(prompt order by inference_id) as prompt
-from datasets.routing_log where prompt is not null group by prompt_key"""
+select row_number() over (order by prompt_key) - 1 as prompt_no, prompt_key, prompt
+from (select prompt_key, any_value(prompt order by inference_id) as prompt from datasets.routing_log where prompt is not null group by prompt_key) as told
+where case when length(prompt) >= {LEAST_CHARACTERS} then true else len(text_words(prompt)) >= {LEAST_WORDS} end"""
 PROMPTS_SAID = """
 create or replace temp table split_said as
 select prompt_no, min(prompt_no) over (partition by said) as no, said
@@ -29,15 +32,17 @@ from (select prompt_no, regexp_replace(prompt, '[0-9]+', '0', 'g') as said from 
 WORDS = "create or replace temp table split_word as select no, word_hashes(text_words(said)) as word from split_said where no = prompt_no"
 EDGES = """
 with call as (
-    select inference_id, row_number() over (order by inference_id) - 1 as call_no, source || ' ' || session_id as session, source || ' ' || trace_id as trace, prompt_key
+    select inference_id, row_number() over (order by inference_id) - 1 as call_no, source || ' ' || session_id as session, source || ' ' || trace_id as trace, prompt_key,
+        prompt is null or prompt_key in (select prompt_key from split_prompt) or message_count > 2 as is_telling
     from datasets.routing_log
 )
 select call_no, dense_rank() over (order by kind, value) - 1 as tie_no, case when kind = 'prompt' then value end as prompt_key
 from (
     select call_no, 'session' as kind, session as value from call where session is not null
     union all select call_no, 'trace', trace from call where trace is not null
-    union all select call_no, 'prompt', prompt_key from call where prompt_key is not null
+    union all select call_no, 'prompt', prompt_key from call where prompt_key is not null and is_telling
 ) as tie"""
+"""A short prompt ties calls only with turns before it: one message, or a system prompt and one, has none."""
 
 
 def group(con: Any) -> None:

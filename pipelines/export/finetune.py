@@ -11,6 +11,11 @@
 
 One file a split that holds anything, with a Hugging Face card (README.md), Croissant metadata and a manifest. The same version
 gives the same bytes.
+
+What a trainer would skip or misread is left out, and counted in the card and the manifest: for LLaMA-Factory conversations that do not
+alternate (a person who speaks after a tool, an assistant who begins), for Axolotl's preferences those with tool calls, of which it reads
+the text only. LLaMA-Factory has no place for text beside tool calls, which is lost and counted; results of parallel calls are one turn,
+a JSON list.
 """
 
 from __future__ import annotations
@@ -53,6 +58,13 @@ LINES = {
     ("llamafactory", "kto"): f"[field('conversations', sharegpt(one_list(prompt, answer))), field('kto_tag', is_good::varchar), {SYSTEM}, field('tools', to_json(coalesce(tools, ''))::varchar)]",
     ("nemo", "sft"): f"[field('messages', with_objects(one_list(prompt, answer))), {TOOLS}]",
 }  # fmt: skip
+# By format and kind: examples that its trainer skips or misreads, by the reason.
+ALTERNATING = {"turns do not alternate": "not alternates(prompt)"}
+LEFT_OUT = {
+    ("llamafactory", "sft"): ALTERNATING, ("llamafactory", "kto"): ALTERNATING,
+    ("llamafactory", "preference"): ALTERNATING | {"the same answer but for ids and text beside tool calls": "sharegpt(answer) = sharegpt(rejected)"},
+    ("axolotl", "preference"): {"has tool calls": "has_tool_calls(prompt) or has_tool_calls(answer) or has_tool_calls(rejected)"},
+}  # fmt: skip
 MESSAGE = '[{"role":"VARCHAR","content":"VARCHAR"}]'
 TOOL_MESSAGE = (
     '[{"role":"VARCHAR","content":"VARCHAR","tool_calls":[{"id":"VARCHAR","type":"VARCHAR","function":{"name":"VARCHAR","arguments":"VARCHAR"}}],'
@@ -70,6 +82,8 @@ class Export:
     format: str
     to: str
     rows: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    lost_texts: int = 0
     train_tokens: int = 0
     training_cost_usd: float | None = None
     personal: dict[str, int] | None = None
@@ -77,7 +91,12 @@ class Export:
     def __str__(self) -> str:
         rows = ", ".join(f"{split} {n:,}" for split, n in self.rows.items())
         cost = "" if self.training_cost_usd is None else f", about {self.training_cost_usd:,.2f} USD an epoch"
-        return f"{self.dataset_version} as {self.format}: {rows}; {self.train_tokens:,} tokens to train on{cost}, in {self.to}"
+        return f"{self.dataset_version} as {self.format}: {rows}; {self.train_tokens:,} tokens to train on{cost}, in {self.to}{''.join(f'; {said}' for said in self.losses())}"
+
+    def losses(self) -> list[str]:
+        """What of the version is not in the files, in words."""
+        left_out = [f"left out, as its trainer cannot read them: {', '.join(f'{reason} {n:,}' for reason, n in self.left_out.items())}"] if self.left_out else []
+        return left_out + ([f"texts beside tool calls lost: {self.lost_texts:,}"] if self.lost_texts else [])
 
 
 @storage("export")
@@ -85,7 +104,7 @@ def export_dataset(settings: Settings, dataset_version: str, format: str, to: st
     """Write a version to a folder at any fsspec URL; files of the same names there are replaced. With `presidio`, the name or path of a
     spaCy model, what that finds is replaced too (the extra `presidio`); the version itself stays as it is.
 
-    Raises `NotConfigured` for an unknown version or format, or a format that has no shape for that kind of dataset.
+    Raises `NotConfigured` for an unknown version or format, or a format that has no shape for that kind of dataset or for any of its examples.
     """
     lake, done = Lake(settings), Export(dataset_version, format, to)
     scratch = settings.scratch / f"export-{uuid.uuid4().hex}"
@@ -112,17 +131,27 @@ def export_dataset(settings: Settings, dataset_version: str, format: str, to: st
             if presidio is not None:
                 done.personal = redacted(con, recipe.table, f"dataset_version = {literal(dataset_version)}", presidio)
                 source = "presidio_row"
+            of = f"from {source} where dataset_version = {literal(dataset_version)}"
+            unfit = LEFT_OUT.get((format, kind), {})
+            if unfit:
+                fate = f"case {' '.join(f'when {test} then {literal(reason)}' for reason, test in unfit.items())} end"
+                done.left_out = dict(con.execute(f"select {fate} as reason, count(*) {of} and {fate} is not null group by 1 order by 1").fetchall())
+                of += f" and {fate} is null"
+            counted = {split: (rows, tokens) for split, rows, tokens in con.execute(f"select split, count(*), sum(prompt_tokens + answer_tokens)::bigint {of} group by split").fetchall()}
+            if done.left_out and not counted:
+                raise NotConfigured(f"no example of {dataset_version} can be read as {format}: {', '.join(f'{reason} {n:,}' for reason, n in done.left_out.items())}; use another format")
             files: dict[str, int | None] = {}
             for split in SPLITS:
                 name = f"{split}.{'parquet' if format == 'trl_parquet' else 'jsonl'}"
-                rows = facts[f"{split}_count"]
-                if rows:
-                    where = f"from {source} where dataset_version = {literal(dataset_version)} and split = {literal(split)} order by example_id"
-                    _write(con, format, kind, recipe, where, scratch / name)
-                    files[name] = rows
-                done.rows[split] = rows
-            (done.train_tokens,) = con.execute(
-                f"select coalesce(sum(prompt_tokens + answer_tokens), 0)::bigint from {recipe.table} where dataset_version = $name and split = 'train'", {"name": dataset_version}).fetchall()[0]
+                done.rows[split], tokens = counted.get(split, (0, 0))
+                if done.rows[split]:
+                    _write(con, format, kind, recipe, of, split, scratch / name)
+                    files[name] = done.rows[split]
+                if split == "train":
+                    done.train_tokens = tokens or 0
+            if format == "llamafactory":
+                turns = ("prompt", "answer", *(("rejected",) if kind == "preference" else ()))
+                [(done.lost_texts,)] = con.execute(f"select sum({' + '.join(f'texts_beside_calls({t})' for t in turns)})::bigint {of}").fetchall()
             if training_usd_per_mtok is not None:
                 done.training_cost_usd = round(done.train_tokens * training_usd_per_mtok / 1e6, 6)
             lake.attach(con, FUNNEL)
@@ -138,7 +167,7 @@ def export_dataset(settings: Settings, dataset_version: str, format: str, to: st
         (scratch / "README.md").write_text(_card(done, recipe, facts, funnel, list(files), longer, review, mix))
         (scratch / "croissant.json").write_text(json.dumps(_croissant(done, recipe, facts, listed(scratch, {n: r for n, r in files.items() if r})), indent=1, sort_keys=True) + "\n")
         manifest = {
-            "dataset_version": dataset_version, "format": format, "rows": done.rows, "train_tokens": done.train_tokens, "content_sha256": facts["content_sha256"],
+            "dataset_version": dataset_version, "format": format, "rows": done.rows, "left_out": done.left_out, "lost_texts": done.lost_texts, "train_tokens": done.train_tokens, "content_sha256": facts["content_sha256"],
             "recipe_sha256": facts["recipe_sha256"], "code_sha256": facts["code_sha256"], "snapshots": json.loads(facts["snapshots"]), "benchmarks": json.loads(facts["benchmarks"]),
             "files": listed(scratch, files | {"README.md": None, "croissant.json": None}),
         }  # fmt: skip
@@ -150,9 +179,12 @@ def export_dataset(settings: Settings, dataset_version: str, format: str, to: st
     return done
 
 
-def _write(con: Any, format: str, kind: str, recipe: Recipe, where: str, path: Path) -> None:
+def _write(con: Any, format: str, kind: str, recipe: Recipe, of: str, split: str, path: Path) -> None:
+    where = f"{of} and split = {literal(split)} order by example_id"
     if format == "trl_parquet":
-        (has_tools,) = con.execute(f"select coalesce(bool_or(contains(prompt, '\"tool_call') or contains(answer, '\"tool_call') or tools is not null), false) from (select * {where})").fetchall()[0]
+        # Files of all splits have one type.
+        said = "concat(prompt, answer, rejected)" if kind == "preference" else "concat(prompt, answer)"
+        (has_tools,) = con.execute(f"select coalesce(bool_or(contains({said}, '\"tool_call') or tools is not null), false) {of}").fetchall()[0]
         shape = TOOL_MESSAGE if has_tools else MESSAGE
         turns = PARQUET[kind] if kind != "sft" or recipe.trains_on == "last_answer" else {"messages": "one_list(prompt, answer)"}
         columns = [f"from_json({value}, {literal(shape)}) as {name}" for name, value in turns.items()]
@@ -187,6 +219,9 @@ def _card(done: Export, recipe: Recipe, facts: dict[str, Any], funnel: list[tupl
     size = sum(done.rows.values())
     category = next(name for limit, name in ((1e3, "n<1K"), (1e4, "1K<n<10K"), (1e5, "10K<n<100K"), (1e6, "100K<n<1M"), (1e12, "1M<n<10M")) if size < limit)
     trained = "All of an assistant's turns carry loss." if recipe.trains_on == "all_answers" and recipe.kind == "sft" else "Only the last answer carries loss."
+    if done.format == "llamafactory" and recipe.kind == "sft" and recipe.trains_on == "last_answer":
+        trained = "Only the last answer is meant to carry loss: set `mask_history: true`, else LLaMA-Factory trains on all."
+    lost = "" if not done.losses() else f"\nNot everything is here: {'; '.join(done.losses())}. Splits and tokens count what is here, all else the whole version.\n"
     cost = "" if done.training_cost_usd is None else f" At the price given, an epoch costs about {done.training_cost_usd:,.2f} USD."
     return f"""---
 pretty_name: {recipe.recipe} ({done.format})
@@ -203,7 +238,7 @@ configs:
 {recipe.sentence} {contract(recipe.table).sentence}
 
 {trained} {done.train_tokens:,} tokens to train on.{cost} Tokens are those the provider counted, else a quarter of the bytes.
-{bias}
+{bias}{lost}
 What is good or bad is a probability resolved from feedback, evaluators and behaviour, no label by hand. An image stands as
 `<image>`; its bytes are not here. Replaced by stand-ins, the same one all through a conversation: {personal} (distinct values).
 Found by pattern and checksum: not found are names and addresses of people, phone numbers without separators or prefix, what is spelt

@@ -20,6 +20,7 @@ import json
 import re
 import shutil
 import uuid
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,8 +131,9 @@ def export_routing(settings: Settings, format: str, to: str) -> Export:
             snapshots = {name: seen.id for name in TABLES if (seen := lake.attach(con, name))}
             done.funnel = _funnel(con, LOG if chosen.source == "datasets.routing_log" else "datasets.routing_wide",
                                   LOG_STEPS if chosen.source == "datasets.routing_log" else WIDE_STEPS)
-            con.execute(f"create temp table exported as {chosen.select or _wide(con, format)}")
-            files = [_write(con, chosen, split, scratch) for split in SPLITS]
+            wide = [] if chosen.select else _wide(con, format)
+            con.execute(f"create temp table exported as {chosen.select or _by_place(wide)}")
+            files = [_write(con, chosen, split, scratch, [name for name, _ in wide]) for split in SPLITS]
             done.rows = {split: rows for split, (_, rows) in zip(SPLITS, files, strict=True)}
             done.funnel += _written(con, format, done.funnel[-1]["rows"], sum(done.rows.values()))
             if not sum(done.rows.values()):
@@ -165,43 +167,50 @@ def _all(steps: tuple[tuple[str, str], ...], n: int) -> list[str]:
     return [" and ".join(f"({test})" for _, test in steps[: n + 1])]
 
 
-def _wide(con: Any, format: str) -> str:
-    """A select with columns for every model that was observed; empty where a model did not answer."""
+def _wide(con: Any, format: str) -> list[tuple[str, str]]:
+    """Columns by name, with those of every model that was observed; empty where a model did not answer. Raises `NotConfigured` where two have one name."""
     models = con.execute(f"select action, min(provider_name) from {KEPT_WIDE} group by action order by action").fetchall()
 
-    def cell(value: str, model: str, name: str) -> str:
-        return f"max(case when action = {literal(model)} then {value} end) as {quoted(name)}"
+    def cell(value: str, model: str, name: str) -> tuple[str, str]:
+        return name, f"max(case when action = {literal(model)} then {value} end)"
 
     if format == "routerbench":
-        columns = [cell("round(reward, 6)", m, m) for m, _ in models]
+        columns = [("sample_id", "prompt_key"), ("prompt", "any_value(prompt)"), ("eval_name", "coalesce(any_value(workload), 'unknown')")]
+        columns += [cell("round(reward, 6)", m, m) for m, _ in models]
         columns += [cell("response", m, f"{m}|model_response") for m, _ in models]
         columns += [cell("cast(list_cost_usd as double)", m, f"{m}|total_cost") for m, _ in models]
         # The best of what was observed, the cheaper of equals.
         best = f"case when max(reward) >= 0.5 then arg_min(action, {{'r': -round(reward, 6), 'c': coalesce(list_cost_usd, 1e6), 'a': action}}) else {literal(NO_ORACLE)} end"
-        head, tail = "prompt_key as sample_id, any_value(prompt) as prompt, coalesce(any_value(workload), 'unknown') as eval_name", [f"{best} as oracle_model_to_route_to"]
+        columns.append(("oracle_model_to_route_to", best))
     else:
-        columns = [
+        columns = [("prompt", "any_value(prompt)"), *(
             c for m, provider in models for label in [f"{provider}/{m}" if provider else m]
             for c in (cell("response", m, f"{label}/response"), cell("round(reward, 6)", m, f"{label}/score"))
-        ]
-        head, tail = "any_value(prompt) as prompt", []
-    body = ", ".join([head, *columns, *tail, "any_value(split) as split"])
-    return f"select {body} from {KEPT_WIDE} group by prompt_key order by prompt_key"
+        )]  # fmt: skip
+    twice = sorted(name for name, n in Counter(_safe(name) for name, _ in columns).items() if n > 1)
+    if twice:
+        raise NotConfigured(f"{format} has a column a model, and two would be named {', '.join(map(repr, twice))}; use the format parquet, jsonl, llmrouter or routellm")
+    return columns
 
 
-def _write(con: Any, chosen: Format, split: str, folder: Path) -> tuple[str, int]:
-    """One split as a file; returns its name and rows."""
+def _by_place(columns: list[tuple[str, str]]) -> str:
+    """A select of the columns as c0, c1 and so on: to DuckDB names that differ in case only are one."""
+    body = ", ".join(f"{value} as c{n}" for n, (_, value) in enumerate(columns))
+    return f"select {body}, any_value(split) as split from {KEPT_WIDE} group by prompt_key order by prompt_key"
+
+
+def _write(con: Any, chosen: Format, split: str, folder: Path, header: list[str]) -> tuple[str, int]:
+    """One split as a file; returns its name and rows. A CSV's header is its first row."""
     kinds = dict(con.execute("select column_name, data_type from duckdb_columns() where table_name = 'exported' order by column_index").fetchall())
     columns = [quoted(c) for c in kinds if c != "split" or chosen.source == "datasets.routing_log"]
+    first = ""
     if chosen.ending == "csv":
+        first = f"select {', '.join(literal(_safe(name)) for name in header)} union all "
         # A cell that a spreadsheet would run is made text (OWASP, CSV injection): a quote goes before what it would begin with.
-        columns = [
-            f"case when regexp_matches({quoted(c)}, {literal(RUNS)}) then '''' || {quoted(c)} else {quoted(c)} end as {quoted(_safe(c))}" if kind == "VARCHAR" else f"{quoted(c)} as {quoted(_safe(c))}"
-            for c, kind in kinds.items() if c != "split"
-        ]  # fmt: skip
+        columns = [f"case when regexp_matches({c}, {literal(RUNS)}) then '''' || {c} else {c} end" if kind == "VARCHAR" else f"{c}::varchar" for c, kind in kinds.items() if c != "split"]
     name = f"{split}.{chosen.ending}"
-    how = {"csv": "format csv, header true", "jsonl": "format json", "parquet": "format parquet, compression zstd"}[chosen.ending]
-    con.execute(f"copy (select {', '.join(columns)} from exported where split = {literal(split)}) to {literal(str(folder / name))} ({how})")
+    how = {"csv": "format csv, header false", "jsonl": "format json", "parquet": "format parquet, compression zstd"}[chosen.ending]
+    con.execute(f"copy ({first}select {', '.join(columns)} from exported where split = {literal(split)}) to {literal(str(folder / name))} ({how})")
     (rows,) = con.execute("select count(*) from exported where split = $split", {"split": split}).fetchone()
     return name, rows
 
@@ -233,7 +242,7 @@ whose status is *silent* tells models apart little. Logged calls show the chosen
 Prompts answered by several models are often those that were asked again, so they are harder than the rest (`is_asked_again`).
 The files hold prompts and answers as they were logged: treat them as personal data.{CSV_NOTE if chosen.ending == "csv" else ""}
 
-Splits are by time (70, 10, 20 %), and no session, trace or nearly equal prompt is in two of them.
+Splits are by time (70, 10, 20 %), and no session, trace or nearly equal prompt of three words or more is in two of them.
 
 | rows kept | rows | dropped |
 |---|---|---|

@@ -266,7 +266,10 @@ def near_duplicates(con: Any, recipe: Recipe, made: Made) -> None:
     """Of examples that are nearly the same the first stays; what is near to an evaluation example goes."""
     like = recipe.gates.near_duplicate_share
     texts = "select example_no as no, {} as word from words where example_no not in (select example_no from fate)"
-    a, b = near_pairs(con, texts.format("word"), like)
+    # A good answer and a bad one to a long prompt are nearly the same text, but say the opposite.
+    labels = [f" and example_no in (select example_no from living where {of})" for of in ("is_good", "not is_good")] if recipe.kind == "kto" else [""]
+    found = [near_pairs(con, texts.format("word") + label, like) for label in labels]
+    a, b = (np.concatenate(side) for side in zip(*found, strict=True))
     con.execute(f"create or replace temp table repeated as {_numbers(con, first_of_each(a, b), 'nearly said before')}")
     reasons = "select * from repeated"
     if con.execute("select count(*) from held").fetchall() != [(0,)]:

@@ -38,9 +38,8 @@ COUNTED = [
 
 def texts(rows: Rows, column: str) -> list[str]:
     """The rows' texts; a missing text is an empty one."""
-    if not isinstance(rows, pd.DataFrame):
-        return [text or "" for text in rows]
-    return [text if isinstance(text, str) else "" for text in column_of(rows, column).tolist()]
+    said = column_of(rows, column).tolist() if isinstance(rows, pd.DataFrame) else rows
+    return [text if isinstance(text, str) else "" for text in said]
 
 
 def column_of(rows: Rows, column: str) -> pd.Series:
@@ -52,7 +51,8 @@ def column_of(rows: Rows, column: str) -> pd.Series:
 
 def labels_of(rows: Rows, columns: Sequence[str]) -> np.ndarray:
     """(n, columns) labels as text; a missing one is empty."""
-    return np.column_stack([[str(v) if v is not None and v == v else "" for v in column_of(rows, c).tolist()] for c in columns]).astype(object)
+    given = [column_of(rows, c) for c in columns]
+    return np.column_stack([np.where(column.isna(), "", [str(v) for v in column.tolist()]) for column in given]).astype(object)
 
 
 def shape_of(prompts: list[str]) -> np.ndarray:

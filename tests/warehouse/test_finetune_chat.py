@@ -1,4 +1,4 @@
-"""Conversations of every dialect in one shape: warehouse/finetune/chat.sql."""
+"""Conversations of every dialect in one shape, warehouse/finetune/chat.sql, and in the shape of trainers: export.sql."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ USER, CALL = {"role": "user", "content": "q"}, {"type": "function", "function": 
 
 def shaped(macro: str, said: Any, system: str | None = None) -> list[dict]:
     with duckdb.connect() as con:
-        con.execute((ROOT / "warehouse/finetune/chat.sql").read_text())
+        for name in ("chat", "export"):
+            con.execute((ROOT / f"warehouse/finetune/{name}.sql").read_text())
         con.execute("create table t as select $1::varchar as said, $2::varchar as system", [said if isinstance(said, str) else json.dumps(said), system])
         return [json.loads(m) for m in con.execute(f"select {macro} from t").fetchall()[0][0]]
 
@@ -68,3 +69,28 @@ def test_what_is_null_in_arguments_and_schemas_stays() -> None:
 
 def test_a_system_prompt_kept_apart_comes_first() -> None:
     assert shaped("chat_prompt(said, system)", [USER], '[{"type": "text", "content": "be"}]') == [{"role": "system", "content": "be"}, USER]
+
+
+CALLS = {"role": "assistant", "content": "Both.", "tool_calls": [CALL | {"id": "a"}, CALL | {"id": "b"}]}
+ONE = {"role": "assistant", "content": "", "tool_calls": [CALL | {"id": "t"}]}
+A, B, T = ({"role": "tool", "tool_call_id": id, "content": said} for id, said in (("a", "20"), ("b", '{"x": "\n"}'), ("t", "42")))
+SYSTEM, OK = {"role": "system", "content": "be"}, {"role": "assistant", "content": "ok"}
+ASKED, CALLED = ("human", "q"), ("function_call", '{"name":"n","arguments":{"x":1}}')
+BOTH = ("function_call", f"[{CALLED[1]},{CALLED[1]}]")
+RESULTS = ("observation", json.dumps([A["content"], B["content"]], separators=(",", ":")))
+
+
+@pytest.mark.parametrize(("said", "turns", "is_alternating", "lost"), [
+    ([SYSTEM, USER], [ASKED], True, 0),
+    ([USER, ONE, T], [ASKED, CALLED, ("observation", "42")], True, 0),
+    # Results in the order of the calls, whatever order they came in.
+    ([USER, CALLS, A, B, OK, USER], [ASKED, BOTH, RESULTS, ("gpt", "ok"), ASKED], True, 1),
+    ([USER, CALLS, B, A], [ASKED, BOTH, RESULTS], True, 1),
+    ([USER, CALLS, {"role": "tool", "content": "z"}, {"role": "tool", "content": "a"}], [ASKED, BOTH, ("observation", '["z","a"]')], True, 1),
+    # A person who speaks after a tool, an assistant who begins.
+    ([USER, ONE, T, USER], [ASKED, CALLED, ("observation", "42"), ASKED], False, 0),
+    ([SYSTEM, OK, USER], [("gpt", "ok"), ASKED], False, 0),
+])  # fmt: skip
+def test_turns_of_sharegpt(said: list[dict], turns: list[tuple], is_alternating: bool, lost: int) -> None:
+    assert [(m["from"], m["value"]) for m in shaped("json_extract(sharegpt(said), '$[*]')", said)] == turns
+    assert shaped("[alternates(said)::json, texts_beside_calls(said)::json]", said) == [is_alternating, lost]

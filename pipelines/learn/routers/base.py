@@ -161,7 +161,7 @@ def length_of(X: Any) -> int:
 
 
 def rows_of(X: Any, rows: np.ndarray) -> Any:
-    if isinstance(X, pd.DataFrame):
+    if isinstance(X, pd.DataFrame | pd.Series):
         return X.iloc[rows]
     return X[rows] if hasattr(X, "shape") else [X[i] for i in rows]
 

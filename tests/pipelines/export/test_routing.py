@@ -12,6 +12,7 @@ import duckdb
 import pytest
 
 from pipelines.errors import NotConfigured
+from pipelines.export import routing
 from pipelines.export.routing import FORMATS, SPLITS, export_routing
 from tests.support.lakehouse import warehouse
 
@@ -94,13 +95,31 @@ def test_llmrouters_fields_are_there(world, tmp_path):
 
 
 def test_cells_that_a_spreadsheet_would_run_are_text(world, tmp_path, monkeypatch):
-    from pipelines.export import routing
-
     plain = routing._wide
-    monkeypatch.setattr(routing, "_wide", lambda con, format: f"select * replace ('=cmd|'' /C calc''!A0' as prompt) from ({plain(con, format)})")
+    monkeypatch.setattr(routing, "_wide", lambda con, format: [(name, "'=cmd|'' /C calc''!A0'" if name == "prompt" else value) for name, value in plain(con, format)])
     export_routing(world.settings, "notdiamond", str(tmp_path))
     prompts = {row["prompt"] for row in read(tmp_path)}
     assert prompts == {"'=cmd|' /C calc'!A0"}
+
+
+@pytest.mark.parametrize("format", ["routerbench", "notdiamond"])
+def test_models_whose_names_differ_in_case_only_have_columns_of_their_own_names(tmp_path, format):
+    models = ["Qwen/Qwen3-32B", "=sum", "prompt", "qwen/qwen3-32b", "QWEN/qwen3-32b"]
+    with duckdb.connect() as con:
+        con.execute("create schema datasets; create table datasets.routing_wide (prompt_key text, prompt text, workload text, action text, provider_name text, reward double, response text, list_cost_usd decimal(18, 12), is_observed bool, split text)")
+        con.executemany("insert into datasets.routing_wide values ('k', 'p', 'w', ?, 'lab', ?, ?, 0.5, true, 'train')", [[m, n / 10, f"says {m}"] for n, m in enumerate(models) if format == "notdiamond" or m != "prompt"])
+        wide = routing._wide(con, format)
+        con.execute(f"create temp table exported as {routing._by_place(wide)}")
+        for split in SPLITS:
+            routing._write(con, FORMATS[format], split, tmp_path, [name for name, _ in wide])
+        [row] = read(tmp_path)
+        named = [f"lab/{m}/{{}}" if format == "notdiamond" else "'=sum{}" if m == "=sum" else f"{m}{{}}" for m in models if format == "notdiamond" or m != "prompt"]
+        said, score = ("response", "score") if format == "notdiamond" else ("|model_response", "")
+        assert [(row[name.format(said)], row[name.format(score)]) for name in named] == [(f"says {m}", str(n / 10)) for n, m in enumerate(models) if format == "notdiamond" or m != "prompt"]
+        con.execute("update datasets.routing_wide set action = 'prompt', provider_name = null where action = '=sum'")
+        if format == "routerbench":
+            with pytest.raises(NotConfigured, match="two would be named 'prompt'"):
+                routing._wide(con, format)
 
 
 def test_what_is_not_there_is_named(world, tmp_path):

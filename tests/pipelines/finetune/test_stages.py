@@ -10,7 +10,7 @@ import pytest
 from pipelines.errors import NotConfigured
 from pipelines.finetune import stages
 from tests.support.finetune import dropped, recipe, said, staged
-from tests.support.marts import seen
+from tests.support.marts import at, seen
 
 LONG = " ".join(f"word{n}" for n in range(60))
 SPREAD = {"split": {"by": "group"}}
@@ -59,6 +59,13 @@ def test_copies_go_and_a_chain_of_likenesses_drops_no_stranger() -> None:
     with staged(recipe(**SPREAD), calls) as (con, made):
         assert ids(con) == ["a", "c"]
         assert dropped(made) == {"said before": 1, "nearly said before": 1}
+
+
+def test_a_good_and_a_bad_answer_to_one_long_prompt_are_no_copies() -> None:
+    calls = [said("good", LONG, "Paris"), said("bad", LONG, "Rome it is", good=0.1), said("again", LONG, "Paris, France"), said("worse", LONG, "Oslo it is", good=0.1)]
+    with staged(recipe("kto", **SPREAD), calls) as (con, made):
+        assert seen(con, "select example_id, is_good from dataset_row order by 1") == ["bad false", "good true"]
+        assert dropped(made) == {"nearly said before": 2}
 
 
 @pytest.mark.parametrize("change", [str, str.upper, lambda t: t.replace(" ", "  \n\t"), lambda t: t.replace(" ", ", ")])
@@ -171,6 +178,16 @@ def test_pairs_come_from_corrections_regenerated_answers_and_outcomes() -> None:
         rows = seen(con, "select label_source, json_extract_string(answer, '$[0].content'), json_extract_string(rejected, '$[0].content') from dataset_row order by all")
         # k: the last answer is the worse one by its outcome, so that the regenerated pair is none, but the outcomes are one.
         assert rows == ["correction Paris Lyon", "outcome 4 5", "outcome no yes", "regenerate second first"]
+
+
+def test_samples_taken_side_by_side_make_no_pair() -> None:
+    # 09:00, 09:01, … are when they start; a question asked once the first answer is there is asked again.
+    def poems(*ends: str | None) -> list[dict]:
+        return [said(f"p{n}", "poem?", f"poem {n}", good=None, session_id="s", finished_at=end and at(end)) for n, end in enumerate(ends)]
+
+    for ends, found in ((("09:05", "09:05", "09:05"), []), (("09:05", "09:05", None), []), (("09:05", "09:01", "09:02"), ["p2|p1"]), (("09:02", "09:03", "09:04"), ["p2|p0"]), ((None, None), ["p1|p0"])):
+        with staged(recipe("preference", **SPREAD), poems(*ends)) as (con, _):
+            assert ids(con) == found
 
 
 def test_an_answer_that_came_back_leaves_the_pair_that_outcomes_make() -> None:

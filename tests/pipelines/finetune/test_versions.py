@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.errors import NotConfigured, StopTheLine
@@ -142,6 +143,71 @@ def test_exports_have_the_shape_each_trainer_reads(tmp_path: Path, home) -> None
     assert all(set(r) >= {"conversations", "kto_tag"} for r in exported(settings, kto, "llamafactory", tmp_path / "lk"))
     with pytest.raises(NotConfigured, match="there are"):
         export_dataset(settings, kto, "nemo", str(tmp_path / "no"))
+
+
+ODD, EVEN = ("human", "observation"), ("gpt", "function_call")
+
+
+def is_read(row: dict) -> bool:
+    """Whether LLaMA-Factory's SharegptDatasetConverter takes the example."""
+    turns, is_pair = [turn["from"] for turn in row["conversations"]], "chosen" in row
+    in_turn = all(role in (ODD, EVEN)[n % 2] for n, role in enumerate(turns)) and len(turns) % 2 == is_pair
+    return in_turn and (not is_pair or {row["chosen"]["from"], row["rejected"]["from"]} <= set(EVEN))
+
+
+def test_what_a_trainer_would_skip_or_misread_is_left_out_and_counted(tmp_path: Path) -> None:
+    def calls(text: str, *ids: str) -> dict:
+        return {"role": "assistant", "content": text, "tool_calls": [{"id": id, "type": "function", "function": {"name": "f", "arguments": f'{{"of":"{id}"}}'}} for id in ids]}
+
+    def text(role: str, said: str, **of: str) -> dict:
+        return {"role": role, "content": said} | of
+
+    user, results = text("user", "Which of the two?"), [text("tool", f"result {id}", tool_call_id=id) for id in "ab"]
+    drawn = [  # name, prompt, good answer, bad answer
+        ("deep", [text("system", "Be brief."), user, calls("Let me see.", "a", "b"), *results, text("assistant", "So."), text("user", "And now?")], "yes", "I do not know"),
+        ("results", [user, calls("", "a", "b"), *results], "the first", "neither"),
+        ("after", [user, calls("", "a"), results[0], text("user", "Go on.")], "yes", "no"),
+        ("greeted", [text("assistant", "Hello."), text("user", "Hi there.")], "How can I help?", "What?"),
+        ("calls", [text("user", "Call it.")], [calls("At once.", "c")], "I would rather not"),
+        ("beside", [text("user", "Call the other.")], [calls("At once.", "c")], [calls("", "c")]),
+        ("needless", [text("user", "Say something.")], "something", [calls("", "c")]),
+        ("plain", [text("user", "What is a flywheel?")], "A wheel.", "A bird."),
+    ]  # fmt: skip
+    settings = stored(tmp_path / "home", [said(name + side, prompt, answer, good=good, tools=TOOLS) for name, prompt, *answers in drawn
+                                          for side, answer, good in zip("+-", answers, (0.9, 0.1), strict=True)])  # fmt: skip
+    versions = {kind: build_dataset(settings, recipe(kind, gates={"near_duplicate_share": 1.0}, **SPLIT)).dataset_version for kind in ("sft", "kto", "preference")}
+    for kind, left_out, lost, rows in (
+        ("sft", {"turns do not alternate": 2}, 3, 6),
+        ("kto", {"turns do not alternate": 4}, 4, 12),
+        ("preference", {"the same answer but for ids and text beside tool calls": 1, "turns do not alternate": 2}, 2, 5),
+    ):
+        to = tmp_path / kind
+        done = export_dataset(settings, versions[kind], "llamafactory", str(to))
+        found = [json.loads(line) for path in to.glob("*.jsonl") for line in path.read_text().splitlines()]
+        assert len(found) == sum(done.rows.values()) == rows and all(is_read(row) for row in found)
+        manifest = json.loads((to / "manifest.json").read_text())
+        assert (manifest["left_out"], manifest["lost_texts"], sum(manifest["rows"].values())) == (left_out, lost, rows)
+        card = (to / "README.md").read_text()
+        assert all(f"{reason} {n}" in card for reason, n in left_out.items()) and f"texts beside tool calls lost: {lost}" in card and "turns do not alternate" in str(done)
+    # Axolotl's chat_template.default reads role and content only.
+    assert {row["chosen"]["content"] for row in exported(settings, versions["preference"], "axolotl", tmp_path / "axolotl")} == {"How can I help?", "A wheel."}
+    for format in ("trl", "openai"):
+        assert len(exported(settings, versions["preference"], format, tmp_path / format)) == len(drawn)
+    assert not [b for f in (tmp_path / "openai").glob("*.jsonl") for b in broken_rules(f.read_text().splitlines())]
+    only = stored(tmp_path / "only", [said("a", "go", TOOL_CALL, tools=TOOLS), said("b", "go", "no", good=0.1, tools=TOOLS)])
+    with pytest.raises(NotConfigured, match="has tool calls 1"):
+        export_dataset(only, build_dataset(only, recipe("preference", **SPLIT)).dataset_version, "axolotl", str(tmp_path / "none"))
+
+
+def test_a_tool_call_of_the_worse_answer_alone_is_in_every_file_of_parquet(tmp_path: Path) -> None:
+    calls = [said(f"{side}{n:02}", f"question {n} of {n * 7919}?", answer, good=good) for n in range(12)
+             for side, answer, good in (("g", f"answer {n}", 0.9), ("w", TOOL_CALL if n == 0 else f"bad {n}", 0.1))]  # fmt: skip
+    settings = stored(tmp_path / "home", calls)
+    export_dataset(settings, build_dataset(settings, recipe("preference", split={"by": "group", "test_share": 0.5})).dataset_version, "trl_parquet", str(tmp_path / "out"))
+    files = [pq.read_table(path) for path in sorted((tmp_path / "out").glob("*.parquet"))]
+    assert len(files) > 1 and all(file.schema == files[0].schema for file in files)
+    called = [m["tool_calls"][0]["function"] for file in files for [m] in file.column("rejected").to_pylist() if m["tool_calls"]]
+    assert called == [{"name": "f", "arguments": '{"a":1}'}]
 
 
 def test_what_is_null_in_arguments_is_null_in_every_format(tmp_path: Path) -> None:

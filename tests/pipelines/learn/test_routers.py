@@ -298,6 +298,28 @@ def test_odd_texts_break_nothing(known) -> None:
     assert RidgeRouter().fit(["", "", "?", "!"], np.eye(2)[[0, 1, 0, 1]]).predict(["x"]).shape == (1,)
 
 
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA], ids=repr)
+def test_what_is_missing_is_empty_however_it_is_written(known, missing) -> None:
+    (rows, rewards, _), _ = known
+    rows, rewards = rows.head(60), rewards.head(60)
+    empty, holed = (pd.DataFrame({c: [value if n % 4 == 0 else v for n, v in enumerate(rows[c])] for c in rows}, dtype=object) for value in ("", missing))
+    for router in (RidgeRouter(TEXT), TaskMeanRouter()):
+        value = router.fit(empty, rewards).predict_value(empty)
+        for given in (holed, holed.astype("string")):
+            assert (router.fit(given, rewards).predict_value(given) == value).all()
+    value = RidgeRouter().fit(empty.prompt.tolist(), rewards).predict_value(empty.prompt.tolist())
+    for texts in (holed.prompt, holed.prompt.astype("string"), holed.prompt.tolist(), holed.prompt.to_numpy()):
+        assert (RidgeRouter().fit(texts, rewards).predict_value(texts) == value).all()
+
+
+def test_texts_are_taken_by_place_whatever_their_index(known) -> None:
+    (rows, rewards, _), _ = known
+    value = CombinedRouter(members=[("length", LengthRouter())], folds=3).fit(rows.prompt, rewards).predict_value(rows.prompt)
+    for index in (range(1000, 1600), range(599, -1, -1)):
+        texts = rows.prompt.set_axis(index)
+        assert (CombinedRouter(members=[("length", LengthRouter())], folds=3).fit(texts, rewards).predict_value(texts) == value).all()
+
+
 @pytest.mark.parametrize("text", ["", None, "the same"])
 def test_a_log_without_texts_is_learned_from_by_its_labels(known, text) -> None:
     (rows, rewards, costs), (new, *_) = known

@@ -13,6 +13,7 @@ from pipelines.contracts import contract
 from tests.support.outcomebook import OUTCOMES, ROUTING, at, build, connection, put
 
 PROMPT = "Tell me where the parcel of order {} is now and when it will come to my door"
+ROLES = ("user", "assistant")
 ODD = ["alpha", "bravo", "charlie", "delta", "echo", "foxtrot"]
 
 
@@ -23,13 +24,13 @@ def call(id: str, clock: str = "09:00:00", model: str = "m1", **other: Any) -> d
     } | other  # fmt: skip
 
 
-def routed(calls: list[dict[str, Any]], texts: dict[str, str] | None = None, feedback: list[dict[str, Any]] = ()):
+def routed(calls: list[dict[str, Any]], texts: dict[str, str | list[str]] | None = None, feedback: list[dict[str, Any]] = ()):
     con = connection()
     # The last call tells how late it is in the warehouse, and is of another place.
     put(con, "core.inference", [*calls, call("now", "+20 09:00:00", workload="none")])
     when = {c["inference_id"]: c["started_at"] for c in calls}
     put(con, "core.inference_content", [
-        {"inference_id": id, "started_at": when[id], "landing_file": "f", "input_messages": json.dumps([{"role": "user", "content": text}]),
+        {"inference_id": id, "started_at": when[id], "landing_file": "f", "input_messages": json.dumps([{"role": ROLES[n % 2], "content": turn} for n, turn in enumerate([text] if isinstance(text, str) else text)]),
          "output_messages": json.dumps([{"role": "assistant", "content": f"answer {id}"}])}
         for id, text in (texts or {}).items()
     ])  # fmt: skip
@@ -109,6 +110,21 @@ def test_nearly_equal_prompts_are_one_group() -> None:
     con = routed([call(i, f"09:00:0{n}", f"m{n}") for n, i in enumerate(texts)], texts)
     groups = dict(con.execute("select inference_id, group_key from datasets.routing_split").fetchall())
     assert groups["a"] == groups["b"] != groups["c"]
+
+
+def test_a_word_or_two_does_not_make_one_group_of_strangers() -> None:
+    parcel, hats, lao = "Where is the parcel of my order?", "Which hats are worn in autumn?", "ພັດສະດຸຂອງຂ້ອຍຢູ່ໃສໃນຕອນນີ້ແລະມັນຈະມາຮອດເມື່ອໃດ"
+    drawn = [  # call, session, turns, group
+        ("a1", "a", "Hi!", "a"), ("a2", "a", ["Hi!", "Hello.", parcel, "On its way.", "Yes, please."], "a"),
+        ("b1", "b", "hi", "b"), ("b2", "b", ["hi", "Hello.", hats, "Felt ones.", "yes please"], "b"),
+        ("c1", None, "Order 17", "c"), ("d1", None, "Order 18", "d"), ("e1", None, "???", "e"),
+        # The same turns before it, three words, or as long a word as three: as ever.
+        ("f1", None, ["Tell me of hats.", "They warm.", "thanks"], "f"), ("f2", None, ["tell me of  hats.", "They warm.", "Thanks"], "f"),
+        ("g1", None, "call order 17", "g"), ("g2", None, "call order 18", "g"), ("h1", None, lao, "h"), ("h2", None, [lao, "?", lao], "h"),
+    ]  # fmt: skip
+    con = routed([call(id, f"09:00:{n:02}", f"m{n % 2}", session_id=session) for n, (id, session, _, _) in enumerate(drawn)], {id: turns for id, _, turns, _ in drawn})
+    groups = dict(con.execute("select inference_id, group_key from datasets.routing_split").fetchall())
+    assert groups == {id: f"{group}1" for id, _, _, group in drawn}
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
