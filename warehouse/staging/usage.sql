@@ -19,9 +19,9 @@ create or replace macro native_id(text) as
 -- Ollama draws the ids of its answers, chatcmpl-<n> and cmpl-<n>, from 999 numbers: other answers have the same.
 create or replace macro is_drawn_id(id) as regexp_full_match(id, '(chat)?cmpl-[0-9]{1,3}');
 
--- The id of an answer; a drawn one tells answers apart only together with when it was made and what was asked.
-create or replace macro answer_id(id, made, asked) as
-    case when is_drawn_id(id) then concat_ws(':', id, made, left(sha256(asked), 12)) else id end;
+-- The id of an answer; one that Ollama drew tells answers apart only together with when it was made and what was asked.
+create or replace macro answer_id(id, is_ollama, made, asked) as
+    case when is_ollama and is_drawn_id(id) then concat_ws(':', id, made, left(sha256(asked), 12)) else id end;
 
 -- What a body says went wrong; servers also write false, "" and {} for nothing.
 create or replace macro error_in(error) as case when given(error::varchar) <> 'false' then error end;
@@ -52,7 +52,7 @@ create or replace macro after_ms(moment, ms) as
 -- A response body, of any provider, → a struct of what the staging selects read in it. One parse; keys of other shapes are null.
 create or replace macro response_keys(body) as from_json(body, '{
     "id": "VARCHAR", "responseId": "VARCHAR", "request_id": "VARCHAR", "object": "VARCHAR", "type": "VARCHAR",
-    "model": "VARCHAR", "modelVersion": "VARCHAR", "provider": "VARCHAR", "created": "VARCHAR", "created_at": "VARCHAR", "completed_at": "VARCHAR",
+    "model": "VARCHAR", "modelVersion": "VARCHAR", "provider": "VARCHAR", "system_fingerprint": "VARCHAR", "created": "VARCHAR", "created_at": "VARCHAR", "completed_at": "VARCHAR",
     "service_tier": "VARCHAR", "status": "VARCHAR", "status_code": "VARCHAR", "body": "JSON", "error": "JSON", "message": {"usage": "JSON"},
     "choices": [{"finish_reason": "VARCHAR", "message": {"tool_calls": [{"type": "VARCHAR"}], "function_call": {"name": "VARCHAR"}},
         "content_filter_results": "VARCHAR"}],

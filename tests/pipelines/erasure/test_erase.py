@@ -305,7 +305,8 @@ def test_a_call_without_an_id_goes_with_what_was_said_in_it(tmp_path: Path, form
 
 
 def test_an_id_that_ollama_draws_anew_names_no_call(tmp_path: Path) -> None:
-    settings = small(tmp_path, "openai", [pair("chatcmpl-712", f"{who}-0001@example.com", f"hello from {who}") for who in ("anna", "ben", "carl")])
+    calls = [pair("chatcmpl-712", f"{who}-0001@example.com", f"hello from {who}") for who in ("anna", "ben", "carl")]
+    settings = small(tmp_path, "openai", [c | {"response": c["response"] | {"system_fingerprint": "fp_ollama"}} for c in calls])
     kept = ask(settings, f"select inference_id from core.inference where user_id <> '{THEIRS[2]}' order by 1")
     done = erase(settings, "user", "anna-0001@example.com")
     assert (done.is_clean, done.calls, len(kept), ask(settings, "select inference_id from core.inference order by 1")) == (True, 1, 2, kept)

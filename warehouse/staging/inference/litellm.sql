@@ -45,7 +45,7 @@ select
         unreadable('endTime', "endTime", finished_at),
         unreadable('response_cost', response_cost, cost)) as unreadable,
     -- What both of LiteLLM's formats know of a call; the start may be cut to milliseconds.
-    'litellm:' || answer_id(given(id), epoch_ms(started_at) // 1000, concat_ws('|', prompt_tokens, completion_tokens)) as inference_id,
+    'litellm:' || answer_id(given(id), lower(custom_llm_provider) like 'ollama%', epoch_ms(started_at) // 1000, concat_ws('|', prompt_tokens, completion_tokens)) as inference_id,
     finished_at as version_at,
     case when call_type like '%embedding%' then 'embeddings' when call_type like '%text_completion%' then 'text_completion'
          when call_type is not null then 'chat' end as operation_name,

@@ -63,7 +63,7 @@ select
         case when given(metadata) is not null and not json_valid(metadata) then 'metadata cannot be read'
              when given(m[1]) is not null and not json_valid(m[1]) then 'usage_object cannot be read' end) as unreadable,
     -- What both of LiteLLM's formats know of a call; the start may be cut to milliseconds.
-    'litellm:' || answer_id(given(request_id), epoch_ms(as_utc("startTime")) // 1000, concat_ws('|', prompt_tokens, completion_tokens)) as inference_id,
+    'litellm:' || answer_id(given(request_id), lower(custom_llm_provider) like 'ollama%', epoch_ms(as_utc("startTime")) // 1000, concat_ws('|', prompt_tokens, completion_tokens)) as inference_id,
     coalesce(as_utc(given(updated_at)), as_utc(given(created_at)), as_utc(given("endTime"))) as version_at,
     case when call_type like '%embedding%' then 'embeddings' when call_type like '%text_completion%' then 'text_completion'
          when given(call_type) is not null then 'chat' end as operation_name,

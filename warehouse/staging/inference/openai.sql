@@ -94,7 +94,7 @@ select
         unreadable('latency_ms', latency_text, try_cast(latency_text as double)),
         unreadable('cost_usd', l.cost_usd, as_usd(l.cost_usd))) as unreadable,
     'openai:' || coalesce(
-        answer_id(native_id(r.id), coalesce(as_count(r.created)::varchar, start_text), coalesce(request, response)::varchar),
+        answer_id(native_id(r.id), r.system_fingerprint = 'fp_ollama', coalesce(as_count(r.created)::varchar, start_text), coalesce(request, response)::varchar),
         native_id(r."responseId"), case when not is_bare then native_id(l.id) end, native_id(l.custom_id),
         -- What has no id of its own: a failed call, embeddings, some compatible servers.
         case when is_failed or is_answer or request is not null

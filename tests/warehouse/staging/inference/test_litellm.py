@@ -118,18 +118,20 @@ def test_unreadable_values_are_named() -> None:
     ],
 )
 def test_an_id_that_ollama_drew_from_999_numbers_is_one_only_with_time_and_tokens(other: dict, is_same: bool) -> None:
-    drawn = PAYLOAD | {"id": "chatcmpl-317", "startTime": 1795165201.1204}
+    drawn = PAYLOAD | {"id": "chatcmpl-317", "custom_llm_provider": "ollama_chat", "startTime": 1795165201.1204}
     (first,), (second,) = of(drawn, "inference_id"), of(drawn | other, "inference_id")
     assert first.startswith("litellm:chatcmpl-317:1795165201:")
     assert (first == second) is is_same
+    assert of(PAYLOAD | {"id": "chatcmpl-317"}, "inference_id") == ("litellm:chatcmpl-317",)
 
 
 def test_both_formats_of_litellm_give_a_drawn_id_the_same_name() -> None:
     spend = {
         "request_id": "chatcmpl-317",
+        "custom_llm_provider": "ollama",
         "startTime": "2026-11-20T09:00:01.120Z",
         "prompt_tokens": 2100,
         "completion_tokens": 210,
     }
     (row,) = stage("inference", "litellm_spend", [spend])
-    assert of(PAYLOAD | {"id": "chatcmpl-317", "startTime": 1795165201.1204}, "inference_id") == (row["inference_id"],)
+    assert of(PAYLOAD | {"id": "chatcmpl-317", "custom_llm_provider": "ollama", "startTime": 1795165201.1204}, "inference_id") == (row["inference_id"],)

@@ -546,7 +546,7 @@ def test_hostile_ids_pass_as_text(hostile):
 OLLAMA = {
     "timestamp": 1795165201,
     "request": {"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]},
-    "response": RESPONSE | {"id": "chatcmpl-317", "model": "llama3.2"},
+    "response": RESPONSE | {"id": "chatcmpl-317", "model": "llama3.2", "system_fingerprint": "fp_ollama"},
 }
 ASKED_ELSE = {"model": "llama3.2", "messages": [{"role": "user", "content": "bye"}]}
 
@@ -570,6 +570,7 @@ def test_an_id_drawn_from_999_numbers_is_one_only_with_its_time_and_request(othe
 @pytest.mark.parametrize("id", ["chatcmpl-9f1", "chatcmpl-1234", "cmpl-12a", "chatcmpl-", "resp_317", "317"])
 def test_every_other_id_stays_as_it_is(id):
     assert row(OLLAMA | {"response": OLLAMA["response"] | {"id": id}})["inference_id"] == f"openai:{id}"
+    assert row(PAIR | {"response": RESPONSE | {"id": "chatcmpl-317"}})["inference_id"] == "openai:chatcmpl-317"
 
 
 @pytest.mark.parametrize("no_id", [{"a": 1}, [1], None, "", "  "])
