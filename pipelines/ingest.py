@@ -40,6 +40,8 @@ TARGETS = ("inference", "feedback")
 LINEAGE = ("source", "source_format", "landing_file", "landing_line")
 BATCH_BYTES = 64 * 2**30
 BATCH_FILES = 20_000
+MISDATED = 0.1
+"""Share of a file's records that are from after its day from which that day was wrong: a wrong clock spoils one here and there."""
 
 
 @dataclass
@@ -102,13 +104,17 @@ def _outlived(settings: Settings, source: str) -> frozenset[str]:
 
 
 def _misdated(settings: Settings, source: str) -> frozenset[str]:
-    """Landed files with records in quarantine that are from after the day they landed under."""
+    """Landed files of which a good part is in quarantine as from after the day they landed under."""
     lake = Lake(settings)
     if not lake.exists("core.quarantine"):
         return frozenset()
     with connect(settings) as con:
-        lake.attach(con, "core.quarantine")
-        found = con.execute("select distinct landing_file from core.quarantine where source = ? and contains(promises, '_not_after_landing')", [source])
+        for name in ("core.quarantine", "core.landing_file"):
+            lake.attach(con, name)
+        found = con.execute(
+            """select landing_file from core.quarantine join core.landing_file using (landing_file, target_table)
+            where quarantine.source = $source and contains(promises, '_not_after_landing')
+            group by landing_file, target_table having count(*) >= $share * any_value(record_count)""", {"source": source, "share": MISDATED})
         return frozenset(r[0] for r in found.fetchall())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 
 import pytest
 
@@ -15,8 +16,10 @@ SECRET = "90210911"
 
 @pytest.fixture
 def told(tmp_path, monkeypatch):
-    """What is said of a flywheel.toml."""
+    """What is said of a flywheel.toml, of which the environment sets nothing."""
     monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("FLYWHEEL_")]:
+        monkeypatch.delenv(name)
 
     def load(text: str) -> str:
         (tmp_path / "flywheel.toml").write_text(text)
