@@ -40,6 +40,8 @@ TARGETS = ("inference", "feedback")
 LINEAGE = ("source", "source_format", "landing_file", "landing_line")
 BATCH_BYTES = 64 * 2**30
 BATCH_FILES = 20_000
+REFUSED = "kept_count + duplicate_count + context_count = 0 and quarantined_count > 0"
+"""Of a row of the ledger: nothing of the file was of use to that table, and something was refused."""
 MISDATED = 0.1
 """Share of a file's records that are from after its day from which that day was wrong: a wrong clock spoils one here and there."""
 
@@ -73,16 +75,21 @@ def ingest_source(settings: Settings, source: str, day: date, report: Report = s
     """
     where = settings.source(source)
     _targets(settings, source, where.format)
-    landed = land_source(settings, source, where.url, day, report)
-    return ingest_landed(settings, source, where.format, report, replaced=_landed_anew(settings, source, landed))
+    misdated = _misdated(settings, source)
+    landed = _land(settings, source, where.url, day, report, misdated)
+    return ingest_landed(settings, source, where.format, report, replaced=_landed_anew(settings, misdated, landed))
 
 
-@storage("landing")
 def land_source(settings: Settings, source: str, url: str, day: date, report: Report = silent) -> list[Landed]:
     """Land what is at `url`; files known to be taken in unchanged are not read again.
 
     A URL with `{day}` stands for the folder of the day before too: the last files of a day are written after its end.
     """
+    return _land(settings, source, url, day, report, _misdated(settings, source))
+
+
+@storage("landing")
+def _land(settings: Settings, source: str, url: str, day: date, report: Report, misdated: frozenset[str]) -> list[Landed]:
     copied = 0
 
     def count(n: int) -> None:
@@ -91,7 +98,7 @@ def land_source(settings: Settings, source: str, url: str, day: date, report: Re
         report(f"{source}: landing, {copied / 2**20:,.0f} MiB", None)
 
     days = [day - timedelta(days=1), day] if "{day}" in url else [day]
-    outlived, misdated = _outlived(settings, source), _misdated(settings, source)
+    outlived = _outlived(settings, source)
     return [file for d in days for file in land(settings, source, url, d, count, outlived=outlived, misdated=misdated)]
 
 
@@ -103,6 +110,7 @@ def _outlived(settings: Settings, source: str) -> frozenset[str]:
     return frozenset(set().union(*(_done(settings, lake, f"core.{target}", source) for target in TARGETS)) - set(landed_paths(settings, source)))
 
 
+@storage("landing")
 def _misdated(settings: Settings, source: str) -> frozenset[str]:
     """Landed files of which a good part is in quarantine as from after the day they landed under."""
     lake = Lake(settings)
@@ -119,12 +127,11 @@ def _misdated(settings: Settings, source: str) -> frozenset[str]:
 
 
 @storage("landing")
-def _landed_anew(settings: Settings, source: str, landed: list[Landed]) -> dict[str, str]:
+def _landed_anew(settings: Settings, misdated: frozenset[str], landed: list[Landed]) -> dict[str, str]:
     """Misdated files that have landed on a later day by now, and what has taken their place. They go from landing before their
     records go from the tables: what the ledger has and landing has not is still found by the next run, if this one dies."""
     there = {file.path.rsplit("/", 1)[-1]: file.path for file in landed}
-    misdated = {path: there.get(path.rsplit("/", 1)[-1], path) for path in _misdated(settings, source)}
-    replaced = {old: new for old, new in misdated.items() if landed_day(old) < landed_day(new)}
+    replaced = {old: new for old in misdated if (new := there.get(old.rsplit("/", 1)[-1])) and landed_day(old) < landed_day(new)}
     discard(settings, replaced)
     return replaced
 
@@ -215,9 +222,8 @@ def _done(settings: Settings, lake: Lake, table: str, source: str) -> dict[str, 
     with connect(settings) as con:
         lake.attach(con, "core.landing_file")
         found = con.execute(
-            """select landing_file, target_table = $table, source_format,
-                sum(kept_count + duplicate_count) over read = 0
-                and bool_or(kept_count + duplicate_count + context_count = 0 and quarantined_count > 0) over read
+            f"""select landing_file, target_table = $table, source_format,
+                sum(kept_count + duplicate_count) over read = 0 and bool_or({REFUSED}) over read
             from core.landing_file where source = $source and target_table in ('core.inference', 'core.feedback')
             window read as (partition by landing_file, source_format)
             qualify row_number() over (partition by landing_file order by target_table = $table desc) = 1""", {"table": table, "source": source})

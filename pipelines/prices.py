@@ -26,7 +26,7 @@ from pipelines.ingest import IngestReport
 from pipelines.lake import Lake, Snapshot, storage
 from pipelines.land import PRICES, land, landed_as, landed_day, landed_paths, landing_url
 from pipelines.readable import Unreadable, unpacked
-from pipelines.settings import ROOT, Settings
+from pipelines.settings import Settings
 from pipelines.stage import Report, silent
 
 log = logging.getLogger(__name__)
@@ -336,8 +336,9 @@ def _write_book_table(settings: Settings, lake: Lake, con: duckdb.DuckDBPyConnec
     # Asked for after `seen` was read: another process may have added some and written the table.
     quotes = lake.attach(con, "core.price_quote")
     basis = str(quotes.id if quotes else None)
-    suspect_sql = (ROOT / "warehouse/core/price_suspect.sql").read_text().strip().rstrip(";")
-    con.execute(f"create or replace table core.price_suspect as {suspect_sql}")
+    if con.execute("select getvariable('suspects_of')").fetchone() != (basis,):
+        con.execute(f"create or replace table core.price_suspect as {contract('core.price_suspect').select}")
+        con.execute("set variable suspects_of = $basis", {"basis": basis})
     if seen.table.properties.get("flywheel.basis") == basis:
         return
     whole = write(con, scratch / "whole.parquet", promised.typed_from(promised.select))

@@ -106,18 +106,17 @@ def replay(
 ) -> None:
     """Take quarantined records in again from landing, with the selects and contracts as they are now."""
     from pipelines.engine import views
-    from pipelines.ingest import ingest_landed
+    from pipelines.ingest import REFUSED, ingest_landed
 
     settings = Settings.load()
     if not settings.views.is_file():
         raise NotConfigured("nothing was ever taken in, so nothing is in quarantine")
     with views(settings) as con:
         held = con.execute(
-            """
+            f"""
             select source, source_format, landing_file in (
                     select landing_file from core.landing_file where target_table in ('core.inference', 'core.feedback')
-                    group by all having sum(kept_count + duplicate_count) = 0
-                        and bool_or(kept_count + duplicate_count + context_count = 0 and quarantined_count > 0)) as is_refused, list(distinct landing_file)
+                    group by all having sum(kept_count + duplicate_count) = 0 and bool_or({REFUSED})) as is_refused, list(distinct landing_file)
             from core.quarantine where target_table in ('core.inference', 'core.feedback') and ($source is null or source = $source)
             group by all order by 1""",
             {"source": source},

@@ -125,8 +125,9 @@ def _erase(settings: Settings, lake: Lake, subject: Identifier | None, done: Era
         def told(path: str) -> None:
             report(f"looking through {path[:60]}", None)
 
+        owned = by_file(theirs.lines)
         found, known = sweep(
-            landing, paths, subjects | theirs.identifiers, texts, unowned, formats.inside, lambda p: systems.get(p.split("/")[0], frozenset()), by_file(theirs.lines), held, told)  # fmt: skip
+            landing, paths, subjects | theirs.identifiers, texts, unowned, formats.inside, lambda p: systems.get(p.split("/")[0], frozenset()), owned, held, told)  # fmt: skip
         if not theirs and not found.lines and not done.erased_before:
             raise NotConfigured(
                 f"nothing of this {done.kind} is in the warehouse or in the {found.files:,} landed files ({found.byte_count:,} bytes) that were looked through; nothing was changed"
@@ -138,7 +139,6 @@ def _erase(settings: Settings, lake: Lake, subject: Identifier | None, done: Era
         _touch(lake, done.erasure_id)
         totals = Rewritten()
         changed: dict[str, str] = {}
-        owned = by_file(theirs.lines)
         for _ in range(PASSES):
             one = _rewrite(settings, landing, found.lines, owned, held, known, formats, systems, report)
             changed |= one.files

@@ -80,23 +80,20 @@ class Landing:
 
     def rows(self, path: str, lines: Iterable[int]) -> dict[int, int]:
         """By line, as core counts them: the line of the readable form, which leaves out what is no object in an array."""
+        return self._numbers(path, "line", "row", lines)
+
+    def _numbers(self, path: str, given: str, wanted: str, of: Iterable[int]) -> dict[int, int]:
+        """One way of counting lines by the other: `line` is core's, `row` that of the readable form."""
         index = self.readable(path).lines
         if index is None:
-            return {line: line for line in lines}
+            return {number: number for number in of}
         table = pq.read_table(index)
-        by_line = dict(zip(table["line"].to_pylist(), table["row"].to_pylist(), strict=True))
-        return {line: by_line[line] for line in lines if line in by_line}
+        known = dict(zip(table[given].to_pylist(), table[wanted].to_pylist(), strict=True))
+        return {number: known[number] for number in of if number in known}
 
     def others(self, wanted: dict[str, set[int]], held: Held) -> dict[str, dict[int, frozenset[str]]]:
         """Of lines of the readable forms: the ids of the rows that core has of others from each."""
-        lines = {}
-        for path, rows in wanted.items():
-            index = self.readable(path).lines
-            if index is None:
-                lines[path] = {row: row for row in rows}
-            else:
-                table = pq.read_table(index)
-                lines[path] = {row: line for row, line in zip(table["row"].to_pylist(), table["line"].to_pylist(), strict=True) if row in rows}
+        lines = {path: self._numbers(path, "row", "line", rows) for path, rows in wanted.items()}
         found = held({path: set(rows.values()) for path, rows in lines.items()})
         return {path: {row: found[path][line] for row, line in rows.items() if line in found[path]} for path, rows in lines.items() if path in found}
 

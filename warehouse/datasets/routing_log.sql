@@ -3,25 +3,19 @@
 -- Candidates and propensity are those logged where they were, and make sense; else they are estimated from what was chosen in
 -- the seven days up to the call's own, and say so. The estimate is an empirical frequency among calls that had the same candidates, as far as
 -- these were logged, shrunk in two steps.
-with listed as (
-    select *, list_sort(list_distinct(from_json(case when json_valid(routing_candidates) then routing_candidates end, '["VARCHAR"]'))) as logged_candidates
-    from core.inference
-    where started_at >= $from_day - interval 6 day and started_at < $to_day and request_model is not null
-      and is_generation(operation_name)
-),
--- Candidates without what was chosen are none.
-offered as (
-    select * replace (case when array_contains(logged_candidates, request_model) then logged_candidates end as logged_candidates) from listed
-),
-numbered as (
+with numbered as (
     select
         inference_id, started_at, cast(started_at as date) as usage_day, source, tenant, user_id, session_id, trace_id, workload, traffic_kind, environment,
         provider_name, is_streaming, request_model as action, routing_policy, routing_candidates, routing_propensity, finished_at, first_token_at,
         coalesce(session_id, inference_id) as session, row_number() over (partition by source, coalesce(session_id, inference_id) order by started_at, inference_id) as nth,
-        logged_candidates,
+        list_sort(list_distinct(from_json(case when json_valid(routing_candidates) then routing_candidates end, '["VARCHAR"]'))) as listed,
+        -- Candidates without what was chosen are none.
+        case when array_contains(listed, request_model) then listed end as logged_candidates,
         concat_ws(chr(31), source, coalesce(workload, chr(30)), coalesce(to_json(logged_candidates)::varchar, chr(30))) as place,
-        concat_ws(chr(31), source, coalesce(workload, chr(30)), coalesce(to_json(logged_candidates)::varchar, chr(30)), coalesce(traffic_kind, chr(30))) as corner
-    from offered
+        concat_ws(chr(31), place, coalesce(traffic_kind, chr(30))) as corner
+    from core.inference
+    where started_at >= $from_day - interval 6 day and started_at < $to_day and request_model is not null
+      and is_generation(operation_name)
 ),
 -- Of a session that goes on for longer, the calls of the six days up to each count, whatever days are built together.
 call as (
