@@ -228,7 +228,7 @@ def _code(settings: Settings, promised: Contract) -> str:
 def _references(promised: Contract) -> set[str]:
     """The reference files that a table is computed with."""
     text = "\n".join(path.read_text() for path in promised.code_paths)
-    return set(re.findall(r"\breference\.([a-z_]+)", text)) | {name for view, name in REFERENCE_VIEWS.items() if re.search(rf"\b{view}\b", text)}
+    return set(re.findall(r"\breference\.([a-z_]+)", text)).union(*(behind for view, behind in REFERENCE_VIEWS.items() if re.search(rf"\b{view}\b", text)))
 
 
 def _prices_by_day(lake: Lake, con: duckdb.DuckDBPyConnection, days: dict[date, date], known: dict[date, str]) -> dict[date, str]:

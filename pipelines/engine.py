@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Container, Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,8 @@ from pipelines.settings import ROOT, Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-REFERENCE_VIEWS = {"provider": "provider", "model_alias": "model_alias", "signal_rule": "signal"}
-"""Typed views over reference files, and the file behind each."""
+REFERENCE_VIEWS = {"provider": {"provider"}, "model_alias": {"model_alias"}, "signal_rule": {"signal", "signal_word"}}
+"""Typed views over reference files, and the files behind each."""
 MART_MACROS = ("core/macros.sql",)
 """What selects over core tables, and promises, may call."""
 STAGING_MACROS = ("staging/macros.sql", "staging/usage.sql", *MART_MACROS)
@@ -111,8 +112,8 @@ def define_references(con: duckdb.DuckDBPyConnection, settings: Settings, names:
     for name, path in settings.reference_files().items():
         if names is None or name in names:
             con.execute(reference_sql(name, path))
-    for view, name in REFERENCE_VIEWS.items():
-        if names is None or name in names:
+    for view, behind in REFERENCE_VIEWS.items():
+        if names is None or any(name in names for name in behind):
             con.execute(f"create view {view} as {typed[view]}")
     ranks = ", ".join(f"({literal(feed)}, {rank})" for rank, feed in enumerate([*settings.feed_precedence, ""]))
     con.execute(f"create view feed_precedence as select * from (values {ranks}) as t (feed, precedence)")
@@ -139,13 +140,21 @@ def _header(path: Path) -> list[str]:
 
 
 def signal_rules(settings: Settings) -> str:
-    """A select of the rules that say how to read signals, the user's own first; the first that fits counts."""
-    files = [path for path in (settings.signal_rules, ROOT / "schemas" / "reference" / "signal.csv") if path]
+    """A select of the rules that say how to read signals, the user's own first; the first that fits counts.
+
+    `{bad}` in a pattern stands for the pattern of that word in signal_word.csv.
+    """
+    references = settings.reference_files()
+    files = [path for path in (settings.signal_rules, references["signal"]) if path]
     if missing := [str(path) for path in files if not path.is_file()]:
         raise NotConfigured(f"signal_rules names {missing[0]}, and there is no such file; its columns are those of schemas/reference/signal.csv")
     read = " union all ".join(f"select *, row_number() over () as line_no, {n} as file_no from read_csv({literal(str(path))}, header = true, all_varchar = true)" for n, path in enumerate(files))
+    pattern = "name_pattern"
+    with references["signal_word"].open(newline="") as words:
+        for word in csv.DictReader(words):
+            pattern = f"replace({pattern}, {literal('{' + word['word'] + '}')}, {literal(word['pattern'])})"
     return f"""
-        select row_number() over (order by file_no, line_no) as rule_no, rule, name_pattern, rater_kind as for_rater_kind, shape,
+        select row_number() over (order by file_no, line_no) as rule_no, rule, {pattern} as name_pattern, rater_kind as for_rater_kind, shape,
             cast(polarity as integer) as polarity, cast(scale_low as double) as scale_low, cast(scale_high as double) as scale_high,
             good_words, bad_words, cast(accuracy_share as double) as accuracy_share,
             cast(failure_to_success_ratio as double) as failure_to_success_ratio, cast(prior_signals as double) as prior_signals,

@@ -231,13 +231,16 @@ def test_scores_come_onto_one_scale_and_rules_are_data(tmp_path) -> None:
         said("a", "stars", 5, kind="number"), said("a", "nps", 0, kind="number"), said("a", "hallucination", 1, kind="number"),
         said("a", "verdict", None, kind="category", value_text="Good"), said("a", "quality", 17, kind="number"), said("a", "note", None, kind="text", value_text="hm"),
         said("a", "answer", None, kind="correction", value_text="42"), said("a", "sparkle", 8, kind="number"),
+        said("a", "issue-free meter", 8, kind="number"),
     ]  # fmt: skip
     own = tmp_path / "mine.csv"
     own.write_text("rule,name_pattern,rater_kind,shape,polarity,scale_low,scale_high,good_words,bad_words,accuracy_share,failure_to_success_ratio,prior_signals,prior_delay_ms,because\n"
-                   "sparkle,sparkle,,judgement,1,0,10,,,0.8,,10,0,Ours.\n")  # fmt: skip
+                   "sparkle,sparkle,,judgement,1,0,10,,,0.8,,10,0,Ours.\n"
+                   "meter,{bad}.free meter,,judgement,1,0,10,,,0.8,,10,0,A word of signal_word.csv in a pattern of ours.\n")  # fmt: skip
     con = resolved([call("a")], feedback, rules=own)
     assert dict(con.execute("select signal_name, score_share from marts.outcome_signal").fetchall()) == {
         "stars": 1.0, "nps": 0.0, "hallucination": 0.0, "verdict": 1.0, "quality": None, "answer": 0.0, "sparkle": 0.8,
+        "issue-free meter": 0.8,
     }  # fmt: skip
 
 
