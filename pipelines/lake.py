@@ -51,7 +51,8 @@ from pyiceberg.types import (
     StringType,
     TimestampType,
 )
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from pipelines.contracts import Contract, contract, tables
 from pipelines.engine import register_stores, view_sql
@@ -90,6 +91,12 @@ def storage(doing: str) -> Iterator[None]:
         # SQLAlchemy's own text would quote the statement with all its values.
         cause = error.orig if isinstance(error, OperationalError) else error
         raise RetryLater(f"{doing} stopped, as storage failed: {type(cause).__name__}: {cause}") from error
+    except duckdb.Error as error:
+        if type(error) is not duckdb.Error:
+            raise
+        # What fsspec raised below DuckDB: its traceback, an empty line, and the place in the SQL.
+        traceback, _, _ = str(error).partition("\n\n")
+        raise RetryLater(f"{doing} stopped, as the store failed: {traceback.splitlines()[-1]}") from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in STORE_DRIVERS:
             raise
@@ -195,11 +202,9 @@ class Lake:
         if not is_local(fsspec.core.url_to_fs(settings.warehouse)[0]):
             # One way to a store for all that reads and writes it: what lets fsspec in (its settings, the store's usual variables) lets in PyIceberg.
             given["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
-        try:
-            self.catalog = _Catalog("flywheel", **given)
-        except (OperationalError, IntegrityError):
-            # Two first users at once: the other one has just made the catalog's own tables.
-            self.catalog = _Catalog("flywheel", **given)
+        # Several first users at once: another one has just made one of the catalog's own two tables.
+        at_once = retry_if_exception_type((OperationalError, IntegrityError, ProgrammingError))
+        self.catalog = Retrying(retry=at_once, stop=stop_after_attempt(3), reraise=True)(_Catalog, "flywheel", **given)
 
     def table(self, name: str) -> Table:
         """The Iceberg table of a contract, made on first use; columns added to the contract are added to it."""

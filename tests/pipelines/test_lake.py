@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from sqlalchemy.exc import OperationalError
 
 from pipelines.contracts import contract
@@ -144,6 +145,24 @@ def test_a_failure_of_storage_is_worth_another_try_and_quotes_no_values(failure)
     with pytest.raises(RetryLater, match="ingest stopped, as storage failed") as error, storage("ingest"):
         raise failure
     assert "secret" not in str(error.value)
+
+
+class Unplugged(MemoryFileSystem):
+    """A store that has gone."""
+
+    protocol = "unplugged"
+
+    def glob(self, path, **given):
+        raise LookupError("no route to host")
+
+
+def test_a_store_that_fails_while_duckdb_reads_is_worth_another_try():
+    with duckdb.connect() as con:
+        con.register_filesystem(Unplugged())
+        with pytest.raises(RetryLater, match=r"^build stopped, as the store failed: LookupError: no route to host$"), storage("build"):
+            con.execute("select * from read_parquet('unplugged://lake/a.parquet')")
+        with pytest.raises(duckdb.BinderException), storage("build"):
+            con.execute("select a")
 
 
 def test_an_unknown_table_has_no_contract(lake):
