@@ -60,7 +60,7 @@ sheet as (
         max(price_usd_per_unit) filter (where token_class = 'cache_write_5m') as cache_write,
         max(price_usd_per_unit) filter (where token_class = 'output_text') as output
     from core.price
-    where known_to is null and valid_to is null and delisted_at is null and price_condition is null and region is null and context_above_tokens = 0
+    where known_to is null and valid_from <= current_localtimestamp() and (valid_to is null or valid_to > current_localtimestamp()) and delisted_at is null and price_condition is null and region is null and context_above_tokens = 0
       and token_class in ('input_uncached', 'cache_read', 'cache_write_5m', 'output_text')
     group by all
     having input_uncached > 0 and output > 0

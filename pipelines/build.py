@@ -377,10 +377,8 @@ def _build_whole(lake: Lake, con: duckdb.DuckDBPyConnection, promised: Contract,
         with borrowed(con) as own:
             _attach(lake, own, promised, None)
             path = scratch / f"{uuid.uuid4().hex}.parquet"
-            try:
+            with _running(promised):
                 write(own, path, promised.typed_from(promised.select))
-            except Exception as error:
-                raise StopTheLine(f"{promised.sql_path.relative_to(ROOT)} does not run: {error}") from error
             same = _as_before(own, promised, [(path, None)], {None: seen.files})
         audit = gate.audit(lake.settings, promised, [str(path)], batch="whole", con=con)
         name, steps = uuid.uuid4().hex, [results(lake, audit, scratch)]
@@ -420,9 +418,15 @@ def _as_before(con, promised: Contract, staged: list[tuple[Path, D]], there: dic
 
 
 def _run(con, promised: Contract, query: str, bound: dict[str, object]) -> None:
-    used = {k: v for k, v in bound.items() if f"${k}" in query}
+    with _running(promised):
+        con.execute(query, {k: v for k, v in bound.items() if f"${k}" in query})
+
+
+@contextmanager
+def _running(promised: Contract) -> Iterator[None]:
+    """A select that cannot run as it is written, or on such values, is for a person to mend; a full disk is not."""
     try:
-        con.execute(query, used)
+        yield
     except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.ConversionException, duckdb.OutOfRangeException) as error:
         raise StopTheLine(f"{promised.sql_path.relative_to(ROOT)} does not run: {error}") from error
 

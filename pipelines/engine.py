@@ -35,15 +35,8 @@ def connect(settings: Settings, macros: Iterable[str] = (), *, references: bool 
     """
     con = duckdb.connect()
     try:
-        spill = settings.home / "spill"
-        spill.mkdir(parents=True, exist_ok=True)
-        con.execute(f"set memory_limit = {literal(settings.memory_limit)}")
-        con.execute(f"set temp_directory = {literal(str(spill))}")
-        con.execute("set timezone = 'UTC'")
-        con.execute("set enable_progress_bar = false")
-        if settings.threads:
-            con.execute(f"set threads = {int(settings.threads)}")
-        register_stores(con, settings)
+        (settings.home / "spill").mkdir(parents=True, exist_ok=True)
+        _bound(con, settings)
         for name in macros:
             con.execute((ROOT / "warehouse" / name).read_text())
         if references:
@@ -51,6 +44,16 @@ def connect(settings: Settings, macros: Iterable[str] = (), *, references: bool 
         yield con
     finally:
         con.close()
+
+
+def _bound(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    con.execute(f"set memory_limit = {literal(settings.memory_limit)}")
+    con.execute(f"set temp_directory = {literal(str(settings.home / 'spill'))}")
+    con.execute("set timezone = 'UTC'")
+    con.execute("set enable_progress_bar = false")
+    if settings.threads:
+        con.execute(f"set threads = {int(settings.threads)}")
+    register_stores(con, settings)
 
 
 def cursor(con: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
@@ -93,11 +96,11 @@ def register_stores(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
 
 @contextmanager
 def views(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
-    """`warehouse.duckdb`, to be read. Raises `NotConfigured` when there is none yet."""
+    """`warehouse.duckdb`, to be read, within the same limits and in UTC. Raises `NotConfigured` when there is none yet."""
     if not settings.views.is_file():
         raise NotConfigured(f"there is no {settings.views} yet; bring logs in first (make run, or flywheel ingest and flywheel build)")
     with duckdb.connect(str(settings.views), read_only=True) as con:
-        register_stores(con, settings)
+        _bound(con, settings)
         yield con
 
 

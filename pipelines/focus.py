@@ -53,7 +53,6 @@ def export_focus(settings: Settings, url: str, from_day: date | None = None, unt
     span = {"from_day": from_day or date.min, "until_day": until_day or date.max}
     where = "charge_period_start >= $from_day and charge_period_start < $until_day"
     with tempfile.TemporaryDirectory() as folder, views(settings) as con:
-        con.execute(f"set memory_limit = {literal(settings.memory_limit)}; set temp_directory = {literal(folder)}; set timezone = 'UTC'")
         local = Path(folder) / f"focus{ending}"
         try:
             rows = con.execute(

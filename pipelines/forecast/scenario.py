@@ -18,7 +18,7 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 import duckdb
 import numpy as np
@@ -159,7 +159,7 @@ def _listed(con: duckdb.DuckDBPyConnection, provider: str | None, model: str) ->
             and price_condition is null and context_above_tokens = 0 and unit in ('token', 'request') and known_to is null
             and valid_from <= $now and (valid_to is null or valid_to > $now) and delisted_at is null
         order by coalesce(feed.precedence, 999), price.feed, length(price.feed_model), price.feed_model""",
-        {"model": model, "provider": provider, "now": datetime.now()}).fetchall()
+        {"model": model, "provider": provider, "now": datetime.now(UTC).replace(tzinfo=None)}).fetchall()
     found: dict[tuple[str, str], dict[str, float]] = {}
     for seller, name, token_class, usd in rows:
         found.setdefault((seller, name), {}).setdefault(token_class, usd)
