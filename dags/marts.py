@@ -3,7 +3,7 @@
 
 **Reads** `core`. Runs for a UTC day when `core.inference` or `core.price` announces that day, also an old one.
 
-**Fills** the partitions of every table in `warehouse/marts/`, `datasets/` and `exports/` that are stale, one task a folder, its tables in the
+**Fills** the partitions of every table in `warehouse/marts/`, `datasets/` and `exports/` that are stale (but those of a training run, which are built on demand), one task a folder, its tables in the
 order of what they read, and the views of `warehouse.duckdb`. Its own day is stale as its rows changed; a new price can make many other days stale. When
 several days are announced at once, the first run builds them together and the others find nothing to do.
 

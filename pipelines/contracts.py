@@ -48,6 +48,8 @@ class Promise(_Strict):
 
 
 class Partition(_Strict):
+    """The column by whose values data files are kept apart."""
+
     column: str
     transform: Literal["day", "identity"]
     period: Literal["day", "week", "month"] = "day"
@@ -91,10 +93,12 @@ class Contract(_Strict):
 
     @property
     def names(self) -> list[str]:
+        """Its columns, in order."""
         return [column.name for column in self.columns]
 
     @property
     def sql_path(self) -> Path:
+        """Where the query that fills the table stands, if there is one."""
         schema, name = self.table.split(".")
         return ROOT / "warehouse" / schema / f"{name}.sql"
 

@@ -33,11 +33,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pipelines.errors import NotConfigured, RetryLater, StopTheLine
-from pipelines.settings import Settings
+from pipelines.settings import ROOT, Settings
 
-ROOT = Path(__file__).resolve().parents[1]
 DAGS = ("prices", "inference_logs", "marts", "maintenance")
-LEFT_PAUSED = ("routing", "forecasts", "finetune")  # they learn for minutes; unpause them in the UI
 START_SECONDS = 120
 STOP_SECONDS = 10
 POLL_SECONDS = 0.5

@@ -130,8 +130,12 @@ def _pair(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _joined(group: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The groups when those of each pair become one."""
-    size = int(group.max()) + 1
-    return connected_components(coo_array((np.ones(len(a), np.int8), (group[a], group[b])), shape=(size, size)), directed=False)[1][group]
+    return components(int(group.max()) + 1, group[a], group[b])[group]
+
+
+def components(size: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The group of each of `size` things, numbered from 0, when the pairs (a, b) tie them together."""
+    return connected_components(coo_array((np.ones(len(a), np.int8), (a, b)), shape=(size, size)), directed=False)[1]
 
 
 def _candidates(no: np.ndarray, bands: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

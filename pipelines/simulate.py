@@ -121,9 +121,11 @@ class SimulationReport:
 
     @property
     def lines(self) -> int:
+        """Lines of all files."""
         return sum(self.files.values())
 
     def add(self, written: Written) -> None:
+        """Count what was written of a chunk."""
         self.calls_written += written.chunk.calls
         self.files |= {name: lines for name, (lines, _) in written.files.items()}
         self.bytes += sum(size for _, size in written.files.values())
@@ -149,10 +151,12 @@ class SimulationReport:
 
 
 def counted(table: pa.Table, column: str) -> dict[str, int]:
+    """How often each value of a column occurs."""
     return {row["values"]: row["counts"] for row in pc.value_counts(table[column]).to_pylist()}
 
 
 def sql(name: str) -> str:
+    """A select of warehouse/simulate."""
     return (SQL / f"{name}.sql").read_text()
 
 
@@ -269,6 +273,7 @@ def open_log(path: Path) -> Iterator[IO[bytes]]:
 
 
 def find_model(provider_id: str, model: str) -> ModelInfo:
+    """A model of the embedded price list. Raises `NotConfigured` where it is unknown."""
     provider = next((p for p in price_providers if p.id == provider_id), None)
     found = provider.find_model(model, all_providers=price_providers) if provider else None
     if found is None:
@@ -277,6 +282,7 @@ def find_model(provider_id: str, model: str) -> ModelInfo:
 
 
 def tier_offered(model: ModelInfo, tier: str) -> bool:
+    """Whether the list has prices of its own for a tier of the model."""
     context = PRICE_CONTEXT[tier]
     return not context or any(v.when == context and v.prices.input_mtok is not None for v in model.price_variants or ())
 

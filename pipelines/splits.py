@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from pipelines.near import near_pairs
+from pipelines.near import components, near_pairs
 
 LIKE = 0.7
 """Jaccard similarity of three-word shingles from which two prompts count as the same."""
@@ -60,10 +58,10 @@ def group(con: Any) -> None:
     size = calls + int(ties["tie_no"].max(initial=-1)) + 1
     start = np.concatenate([ties["call_no"], calls + tie_of[same["no"]]]).astype(np.int64)
     end = np.concatenate([calls + ties["tie_no"], calls + tie_of[same["prompt_no"]]]).astype(np.int64)
-    component = _components(size, start, end)
+    component = components(size, start, end)
     # Only prompts that nothing else ties together need to be compared.
     a, b = near_pairs(con, "select no, word from split_word", LIKE, component[calls + tie_of.astype(np.int64)])
-    component = _components(size, np.concatenate([start, calls + tie_of[a]]), np.concatenate([end, calls + tie_of[b]]))
+    component = components(size, np.concatenate([start, calls + tie_of[a]]), np.concatenate([end, calls + tie_of[b]]))
     con.register("split_component", pa.table({"call_no": np.arange(calls), "component": component[:calls]}))
     con.execute(
         """create or replace temp table routing_group as
@@ -72,7 +70,3 @@ def group(con: Any) -> None:
         join split_component using (call_no)"""
     )
     con.unregister("split_component")
-
-
-def _components(size: int, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    return connected_components(coo_array((np.ones(len(start), dtype=np.int8), (start, end)), shape=(size, size)), directed=False)[1]

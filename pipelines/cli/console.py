@@ -66,6 +66,7 @@ Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="UTC da
 
 
 def day_or_today(day: datetime | None) -> date:
+    """The day asked for, else the present UTC day."""
     return day.date() if day else datetime.now(UTC).date()
 
 

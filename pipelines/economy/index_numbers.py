@@ -13,6 +13,7 @@ from __future__ import annotations
 import duckdb
 import numpy as np
 import pyarrow as pa
+from scipy.sparse.csgraph import connected_components
 
 WINDOW_MONTHS = 25
 """Thirteen months are the least that meet every season twice; 25 is what the ONS uses: less revision by single months."""
@@ -42,7 +43,8 @@ def geks(log_bilateral: np.ndarray) -> np.ndarray:
     """
     known = np.isfinite(log_bilateral)
     np.fill_diagonal(known, False)
-    joined = _joined(known)
+    chain = connected_components(known, directed=False)[1]
+    joined = chain == chain[0]
     levels = np.full(len(known), np.nan)
     at = np.flatnonzero(joined)
     links = known[np.ix_(at, at)].astype(float)
@@ -54,17 +56,6 @@ def geks(log_bilateral: np.ndarray) -> np.ndarray:
         solved[1:] = np.linalg.solve(laplacian[1:, 1:], told.sum(axis=0)[1:])
     levels[at] = solved
     return levels
-
-
-def _joined(known: np.ndarray) -> np.ndarray:
-    """Which months some chain of comparisons joins to the first."""
-    joined = np.zeros(len(known), dtype=bool)
-    joined[0] = True
-    while True:
-        wider = joined | known[joined].any(axis=0)
-        if (wider == joined).all():
-            return joined
-        joined = wider
 
 
 def rolling_geks(log_bilateral: np.ndarray, window: int = WINDOW_MONTHS) -> tuple[np.ndarray, np.ndarray]:

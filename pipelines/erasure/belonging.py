@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
+from pipelines.erasure.needles import LONGEST
+
 KINDS = ("user", "tenant", "session", "trace", "call")
 """What an identifier can identify; `call` is also a signal (feedback) about one."""
 KEYS = {
@@ -41,8 +43,6 @@ DRAWN = re.compile(r"(chat)?cmpl-[0-9]{1,3}")
 """Ids of Ollama's answers, drawn from 999 numbers: other answers have the same (usage.sql, is_drawn_id)."""
 RATER = re.compile(r"rater|author|annotat", re.I)
 ERASED = "[erased]"
-LONGEST = 1024
-"""Bytes of the longest identifier that is looked for."""
 PLAIN = re.compile(r"[A-Za-z0-9 _.:,{}\[\]-]+")
 """Characters that no writer of JSON escapes."""
 NUMBER = re.compile(r'"\\u0000([-+.0-9eE]+)\\u0000"')

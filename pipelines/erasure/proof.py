@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import logging
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,8 +20,6 @@ import zstandard
 from pipelines.contracts import quoted
 from pipelines.erasure.needles import Needles, pieces
 from pipelines.settings import Settings
-
-log = logging.getLogger(__name__)
 
 BATCH_ROWS = 2_048
 

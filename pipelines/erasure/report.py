@@ -39,6 +39,7 @@ class Erasure:
 
     @property
     def is_clean(self) -> bool:
+        """Whether nothing of theirs was found, and every table file could be searched."""
         return not self.found and not any(p.endswith((".parquet", ".avro")) for p in self.searched.get("could_not_be_unpacked", ()))
 
     def __str__(self) -> str:

@@ -7,7 +7,6 @@ core has in its place. Whoever has the tables but not the key learns nothing fro
 from __future__ import annotations
 
 import hashlib
-import logging
 import uuid
 from collections.abc import Iterable
 from datetime import datetime
@@ -25,8 +24,6 @@ from pipelines.readable import unpacked
 from pipelines.settings import Settings
 from pipelines.stage import Staged
 
-log = logging.getLogger(__name__)
-
 TABLE = "core.tombstone"
 OPEN = "flywheel.erasing."
 """Property of the table for as long as an erasure is not through."""
@@ -34,19 +31,23 @@ OPEN = "flywheel.erasing."
 
 def pseudonym(settings: Settings, user: str) -> str:
     """What core has in the place of a user's id."""
-    return hashlib.sha256(f"{settings.pseudonym_key.get_secret_value()}:{user}".encode()).hexdigest()[:32]
+    return _keyed(settings, user)
 
 
 def tombstone_hash(settings: Settings, kind: str, text: str) -> str:
     """The hash of an identifier as it stands in the logs."""
     if kind == "user":
         return tombstone_hash_of_pseudonym(settings, pseudonym(settings, text))
-    return hashlib.sha256(f"{settings.pseudonym_key.get_secret_value()}:tombstone:{kind}:{text}".encode()).hexdigest()[:32]
+    return _keyed(settings, f"tombstone:{kind}:{text}")
 
 
 def tombstone_hash_of_pseudonym(settings: Settings, known_as: str) -> str:
     """The hash of a user whose pseudonym is known, and whose id is not."""
-    return hashlib.sha256(f"{settings.pseudonym_key.get_secret_value()}:tombstone:user:{known_as}".encode()).hexdigest()[:32]
+    return _keyed(settings, f"tombstone:user:{known_as}")
+
+
+def _keyed(settings: Settings, text: str) -> str:
+    return hashlib.sha256(f"{settings.pseudonym_key.get_secret_value()}:{text}".encode()).hexdigest()[:32]
 
 
 def version(lake: Lake) -> int | None:
@@ -128,8 +129,7 @@ def screen(
     be read) is told by its values.
     """
     con, promised = staged.con, staged.target
-    key = settings.pseudonym_key.get_secret_value()
-    con.execute(f"set variable tombstone_key = {literal(key + ':tombstone:')}")
+    con.execute(f"set variable tombstone_key = {literal(settings.pseudonym_key.get_secret_value() + ':tombstone:')}")
     con.register("_stone", pa.table({"h": list(stones), "kind": [k for k, _ in stones.values()]}))
     kinds = {kind for kind, _ in stones.values()}
     grain = promised.grain[0]
@@ -148,14 +148,14 @@ def screen(
     hits = con.execute(
         f"""with said as ({" union all ".join(parts)}),
         stone as (select distinct kind, text from said where text is not null),
-        fits as (select stone.kind, text from stone join _stone on _stone.kind = stone.kind
+        fits as (select stone.kind, text, h from stone join _stone on _stone.kind = stone.kind
             and _stone.h = left(sha256(getvariable('tombstone_key') || stone.kind || ':' || text), 32))
-        select distinct landing_file, landing_line, kind, text, whole from said join fits using (kind, text)"""
+        select distinct landing_file, landing_line, kind, text, whole, h from said join fits using (kind, text)"""
     ).fetchall() if parts else []
     found: set[Identifier] = set()
     lines: set[tuple[str, int]] = set()
-    for file, line, kind, text, whole in hits:
-        systems = stones[hashlib.sha256(f"{key}:tombstone:{kind}:{text}".encode()).hexdigest()[:32]][1]
+    for file, line, kind, text, whole, hashed in hits:
+        systems = stones[hashed][1]
         if systems and whole.partition(":")[0] not in systems:
             continue
         lines.add((file, line))

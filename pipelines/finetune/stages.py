@@ -17,15 +17,13 @@ from typing import Any
 import fsspec
 import numpy as np
 import pyarrow as pa
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from pipelines import finetune
 from pipelines.contracts import literal
 from pipelines.errors import NotConfigured
 from pipelines.finetune.recipe import Recipe
 from pipelines.finetune.review import FITTED, review
-from pipelines.near import Benchmark, batches, first_of_each, near_pairs
+from pipelines.near import Benchmark, batches, components, first_of_each, near_pairs
 from pipelines.settings import ROOT
 
 FOLDER = ROOT / "warehouse" / "finetune"
@@ -41,8 +39,6 @@ REFUSAL = (
     r"(?:i (?:can(?:no|\W)?t|won\W?t|am (?:unable|not able) to|must decline to)|i\W?m (?:unable|not able) to)\W+(?:\w+\W+){0,2}?"
     r"(?:help|assist|provide|comply|fulfil|answer|do (?:that|this)|generate|create|write|share|give|support|engage|continue|discuss|access|browse|process)\b|^\s*as an ai\b"
 )
-TRUNCATED = "^(length|max_tokens|max_output_tokens|model_length|model_context_window_exceeded)$"
-FILTERED = "content_filter|refusal|safety|guardrail|prohibited|blocklist|recitation|spii"
 
 
 @dataclass
@@ -54,6 +50,7 @@ class Made:
     snapshots: dict[str, str] = field(default_factory=dict)
 
     def count(self, stage: str, unit: str, before: int, reasons: dict[str, int]) -> None:
+        """Add a row to the funnel: what a stage dropped of `before`, by reason."""
         dropped = sum(reasons.values())
         self.funnel.append({
             "stage_number": len(self.funnel) + 1, "stage": stage, "unit": unit, "before_count": before, "dropped_count": dropped,
@@ -197,8 +194,8 @@ def refusals(con: Any, recipe: Recipe, made: Made) -> None:
     """No refusals, nothing cut off, nothing held back by a filter; a bad answer of KTO may be any of these."""
     good = "coalesce(is_good, true)"
     _drop(con, made, "refusals", f"""select example_no, case
-        when {good} and regexp_matches(lower(finish_reason), {literal(TRUNCATED)}) then 'truncated'
-        when {good} and regexp_matches(lower(finish_reason), {literal(FILTERED)}) then 'held back by a filter'
+        when {good} and is_truncated(finish_reason) then 'truncated'
+        when {good} and is_withheld(finish_reason) then 'held back by a filter'
         when {good} and regexp_matches(lower(left(json_extract_string(answer::json, '$[0].content'), 200)), {literal(REFUSAL)}) then 'refusal' end as reason from living""")
 
 
@@ -390,7 +387,7 @@ def splits(con: Any, recipe: Recipe, made: Made) -> None:
     start = np.concatenate([np.asarray(tied["no"], np.int64), a])
     end = np.concatenate([before + np.asarray(tied["tie_no"], np.int64), b])
     size = before + int(np.max(tied["tie_no"], initial=-1)) + 1
-    component = connected_components(coo_array((np.ones(len(start), np.int8), (start, end)), shape=(size, size)), directed=False)[1][:before] if before else []
+    component = components(size, start, end)[:before] if before else []
     con.register("component_of", pa.table({"no": np.arange(before), "component": np.asarray(component, np.int64)}))
     test, validation = recipe.split.test_share, recipe.split.validation_share
     by_time = f"case when share <= {1 - test - validation} then 'train' when share <= {1 - test} then 'validation' else 'test' end"

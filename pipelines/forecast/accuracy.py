@@ -19,6 +19,7 @@ SHIPPED, NAIVE = "#1f5fa8", "#b5651d"
 
 
 def steps(row: pd.Series) -> str:
+    """How far ahead a row looks, in words."""
     unit = "month" if row["level"] in ("price_change", "capability_price") else "day"
     first, last = int(row["first_step"]), int(row["last_step"])
     if unit == "month":

@@ -8,10 +8,10 @@ from datetime import datetime
 
 import duckdb
 
+from pipelines.contracts import contract, literal
 from pipelines.engine import MART_MACROS
+from pipelines.prices import BOOK
 from pipelines.settings import ROOT
-
-BOOK = ("core.price_suspect", "core.price", "core.model")
 
 
 @contextmanager
@@ -24,6 +24,8 @@ def book_as_known(con: duckdb.DuckDBPyConnection, at: datetime) -> Iterator[duck
     """
     past = duckdb.connect()
     try:
+        [(limit, spill)] = con.execute("select current_setting('memory_limit'), current_setting('temp_directory')").fetchall()
+        past.execute(f"set memory_limit = {literal(limit)}; set temp_directory = {literal(spill)}")
         past.execute("set timezone = 'UTC'; set enable_progress_bar = false; create schema core; create schema marts")
         for name in MART_MACROS:
             past.execute((ROOT / "warehouse" / name).read_text())
@@ -32,7 +34,7 @@ def book_as_known(con: duckdb.DuckDBPyConnection, at: datetime) -> Iterator[duck
         _copy(past, "core.price_quote", con.sql(
             "select * from core.price_quote where quoted_at <= $at and context_above_tokens = 0 and token_class in ('input_uncached', 'output_text')", params={"at": at}))
         for table in BOOK:
-            past.execute(f"create table {table} as {(ROOT / 'warehouse' / table.replace('.', '/')).with_suffix('.sql').read_text()}")
+            past.execute(f"create table {table} as {contract(table).select}")
         rated = con.execute("select count(*) from information_schema.tables where table_schema = 'core' and table_name = 'capability'").fetchall()[0][0]
         if rated:
             _copy(past, "core.capability", con.sql("select * from core.capability where rated_day <= cast($at as date)", params={"at": at}))

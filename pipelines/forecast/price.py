@@ -53,6 +53,7 @@ class Panel:
     rows: pd.DataFrame
 
     def columns(self, names: tuple[str, ...]) -> np.ndarray:
+        """(n, len(names)) of the rows."""
         return self.rows[list(names)].to_numpy(dtype=float)
 
     def happened(self, start: int, end: int) -> np.ndarray:
@@ -119,6 +120,7 @@ class Ridge:
 
     @classmethod
     def fit(cls, X: np.ndarray, interval: np.ndarray, base: np.ndarray, happened: np.ndarray, weight: np.ndarray) -> Ridge:
+        """X (n, k); `interval` (n,) the number of each row's interval; `base` (n,) the list's rate; `happened` (n,) 0 or 1; `weight` (n,). By Newton's method."""
         mean, spread = X.mean(axis=0), X.std(axis=0) + 1e-9
         Z = np.hstack([np.ones((len(X), 1)), np.equal.outer(interval, np.arange(1, len(INTERVALS))), (X - mean) / spread])
         penalty = np.concatenate([np.full(len(INTERVALS), 10.0), np.full(X.shape[1], PENALTY)])
@@ -133,6 +135,7 @@ class Ridge:
         return cls(mean, spread, effects)
 
     def predict(self, X: np.ndarray, interval: int, base: np.ndarray) -> np.ndarray:
+        """(n,) probabilities that it happens in one interval."""
         levels = self.effects[0] + (self.effects[interval] if interval else 0)
         return expit(logit(base) + levels + (X - self.mean) / self.spread @ self.effects[len(INTERVALS):])
 

@@ -11,10 +11,11 @@ from datetime import timedelta
 import pytest
 
 from pipelines.errors import PromiseBroken, RetryLater, StopTheLine
-from pipelines.local_run import BUILT_FROM, DAGS, LEFT_PAUSED
+from pipelines.local_run import BUILT_FROM, DAGS
 from tests.dags.conftest import ROOT
 
 FILES = sorted((ROOT / "dags").glob("*.py"))
+LEFT_PAUSED = ("routing", "forecasts", "finetune")  # they learn for minutes: a person unpauses them
 HEADINGS = ("**Reads**", "**Fills**", "**Re-run**", "**Broken?**")
 
 
