@@ -3,7 +3,13 @@ create or replace macro landed_on(landing_file) as try_cast(substring(landing_fi
 
 -- Whether a call asked a model to say something, of which it can be told whether it did well.
 create or replace macro is_generation(operation_name) as
-    coalesce(operation_name, 'chat') not in ('embeddings', 'embedding', 'rerank', 'moderation', 'image_generation', 'speech', 'transcription');
+    coalesce(operation_name, 'chat') not in ('embeddings', 'embedding', 'rerank', 'moderation', 'image_generation', 'speech', 'transcription', 'search', 'ocr', 'video');
+
+-- Whether an answer was cut at a limit of tokens, or held back by a filter or refused, as every provider calls it; null where nothing is said.
+create or replace macro is_truncated(finish_reason) as
+    lower(finish_reason) in ('length', 'max_tokens', 'max_output_tokens', 'model_length', 'model_context_window_exceeded');
+create or replace macro is_withheld(finish_reason) as
+    regexp_matches(lower(finish_reason), 'content_filter|refusal|safety|guardrail|prohibited|blocklist|recitation|spii');
 
 -- Calls that belong together: of one session, else of one trace. An id of one kind that equals one of another kind is another.
 create or replace macro thread_of(source, session_id, trace_id, inference_id) as
@@ -12,13 +18,13 @@ create or replace macro thread_of(source, session_id, trace_id, inference_id) as
 -- Names of models, as the same model is called differently by every gateway, cloud and price list.
 
 -- Canonical name: lower case; the last path segment (all prefixes are providers, regions, sizes or owners); no Bedrock region,
--- vendor or revision; versions with dots; Vertex' @date as -date. Dates, -latest, :free and :thinking are part of the name.
+-- vendor or revision, no TensorZero provider; versions with dots; Vertex' @date as -date. Dates, -latest, :free and :thinking are part of the name.
 --   openrouter/anthropic/claude-3.5-sonnet, claude-3-5-sonnet           -> claude-3.5-sonnet
 --   bedrock/us-east-1/us.anthropic.claude-3-5-sonnet-20240620-v1:0      -> claude-3.5-sonnet-20240620
 --   vertex_ai/claude-3-5-sonnet@20240620                                -> claude-3.5-sonnet-20240620
 create or replace macro model_path(name) as
-    -- a last segment that is only a version belongs to the one before it
-    regexp_replace(regexp_replace(lower(trim(name)), '/(v[0-9][^/]*)$', '-\1'), '^.*/', '');
+    -- a last segment that is only a version belongs to the one before it; openai::gpt-4o
+    regexp_replace(regexp_replace(regexp_replace(lower(trim(name)), '/(v[0-9][^/]*)$', '-\1'), '^.*/', ''), '^[a-z0-9_]+::', '');
 
 create or replace macro model_unvended(name) as
     regexp_replace(
@@ -60,6 +66,37 @@ create or replace macro model_name(name) as
 -- gemini-1.5-pro-002 -> gemini-1.5-pro. Takes a canonical name. Only for matching where no exact name is found.
 create or replace macro model_family(name) as
     regexp_replace(name, '-(?:20[0-9]{2}-[0-9]{2}-[0-9]{2}|20[0-9]{6}|[0-9]{2}-20[0-9]{2}|[0-9]{2}-[0-9]{2}|[0-9]{4}|00[0-9]|latest)$', '');
+
+-- The ways to write a name that a price feed's own clause is tried on: whole, without its provider or path, and -20251211 as -2025-12-11.
+create or replace macro model_spellings(name) as list_distinct([
+    lower(trim(name)), regexp_replace(lower(trim(name)), '^[^/]*/', ''), model_path(name),
+    regexp_replace(model_path(name), '-(20[0-9]{2})(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])(:|-|$)', '-\1-\2-\3\4')]);
+
+-- The parts of a clause of genai-prices of which one is to fit: {"equals": ..}, {"or": [{"starts_with": ..}, {"and": [..]}, ..]}.
+create or replace macro clause_parts(clause) as
+    case when (json_keys(clause))[1] = 'or' then json_extract(clause, '$.or[*]') else [cast(clause as json)] end;
+
+-- Whether a name in lower case fits a part. What cannot be read fits no name. RE2 has no (?!..), which is read where it is all of an expression.
+create or replace macro word_fits(word, text, name) as
+    case word
+        when 'equals' then name = lower(text)
+        when 'starts_with' then starts_with(name, lower(text))
+        when 'ends_with' then ends_with(name, lower(text))
+        when 'contains' then contains(name, lower(text))
+        when 'regex' then case when regexp_full_match(text, '\^\(\?!.*\)') then not try(regexp_matches(name, '^' || text[5:-2])) else try(regexp_matches(name, text)) end
+    end;
+create or replace macro part_fits(part, name) as
+    list_bool_and(list_transform(case when (json_keys(part))[1] = 'and' then json_extract(part, '$.and[*]') else [part] end,
+        lambda each: coalesce(word_fits((json_keys(each))[1], json_extract_string(each, '$.*')[1], name), false)));
+
+-- Whether a name is the very one that a price feed has, before which it may put its provider, or the call a gateway's.
+create or replace macro is_feed_name(name, feed_model) as
+    ends_with('/' || lower(name), '/' || lower(feed_model)) or lower(name) = regexp_replace(lower(feed_model), '^[^/]*/', '');
+
+-- The wider places that prices for a region may be listed under, as AWS names inference profiles and Azure data zones.
+create or replace macro price_zones(region, jurisdiction) as
+    case when starts_with(region, 'us-gov') then ['us-gov'] when starts_with(region, 'ap-') then ['apac', 'ap', jurisdiction]
+         else [regexp_extract(region, '^(us|eu|ca|sa|me)-', 1), jurisdiction] end;
 
 -- What was said, whatever dialect it was logged in: chat messages, Responses input, Anthropic, Bedrock, OTel parts, TensorZero.
 

@@ -15,7 +15,7 @@ with call as not materialized (
         coalesce(input_uncached_tokens, 0) as input_uncached_tokens,
         coalesce(cache_read_tokens, 0) as cache_read_tokens,
         coalesce(cache_write_5m_tokens, 0) + coalesce(cache_write_1h_tokens, 0) as cache_write_tokens,
-        status = 'ok' and lower(coalesce(finish_reason, '')) not in ('length', 'max_tokens', 'content_filter', 'safety', 'refusal') as is_whole_answer
+        status = 'ok' and not coalesce(is_truncated(finish_reason) or is_withheld(finish_reason), false) as is_whole_answer
     from core.inference
     where started_at >= $from_day and started_at < $to_day and usage_note is distinct from 'gateway_cache_hit'
       and coalesce(input_uncached_tokens, output_text_tokens, cache_read_tokens, reasoning_tokens, input_audio_tokens, input_image_tokens,

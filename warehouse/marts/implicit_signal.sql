@@ -83,8 +83,8 @@ signal as (
             when status = 'error' and regexp_matches(lower(coalesce(error_type, '')), 'schema|validat|json|pars|malformed') then 'schema_failure'
             when status = 'error' then 'call_failed'
             when regexp_matches(lower(finish_reason), 'malformed|unexpected_tool_call|invalid') then 'schema_failure'
-            when regexp_matches(lower(finish_reason), 'content_filter|refusal|safety|guardrail|prohibited|blocklist|recitation|spii') then 'refused'
-            when regexp_matches(lower(finish_reason), '^(length|max_tokens|max_output_tokens|model_length|model_context_window_exceeded)$') then 'truncated'
+            when is_withheld(finish_reason) then 'refused'
+            when is_truncated(finish_reason) then 'truncated'
         end as signal_name
     from call
     union all

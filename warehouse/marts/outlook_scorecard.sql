@@ -70,9 +70,9 @@ spent as (
     select
         cast(date_trunc('month', usage_day) as date) as month_day,
         sum(call_count) as call_count,
-        sum(list_cost_usd) filter (where unpriced_count = 0 and lower(coalesce(service_tier, 'standard')) in ('standard', 'default', 'auto', 'on_demand')) as standard_cost_usd,
+        sum(list_cost_usd) filter (where unpriced_count = 0 and price_tier(service_tier) = 'standard') as standard_cost_usd,
         sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0))
-            filter (where unpriced_count = 0 and lower(coalesce(service_tier, 'standard')) in ('standard', 'default', 'auto', 'on_demand')) as standard_tokens,
+            filter (where unpriced_count = 0 and price_tier(service_tier) = 'standard') as standard_tokens,
         sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0)) filter (where kind.provider_kind = 'specialised') as specialised_tokens,
         sum(coalesce(input_tokens, 0) + coalesce(output_tokens, 0)) filter (where kind.provider_kind is not null) as known_tokens
     from marts.spend_daily as spend

@@ -46,7 +46,7 @@ costed as (
         cast(call.input_tokens as integer) as input_tokens, cast(call.output_tokens as integer) as output_tokens,
         cast(call.retry_count as integer) as retry_count, cost.list_cost_usd,
         case when not call.is_ok then 1
-             when lower(call.finish_reason) in ('length', 'max_tokens', 'content_filter', 'safety', 'refusal') then 2
+             when is_truncated(call.finish_reason) or is_withheld(call.finish_reason) then 2
              when lower(call.finish_reason) in ('tool_calls', 'tool_use', 'tool-calls', 'tool_call', 'function_call') then 3 else 0 end as ending
     from call
     join model on model.request_model is not distinct from call.request_model and model.response_model is not distinct from call.response_model

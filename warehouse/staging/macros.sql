@@ -10,17 +10,20 @@ create or replace macro as_usd(text) as try_cast(text as decimal(18, 12));
 
 -- ISO 8601 text with or without zone (none means UTC), or epoch in s, ms, µs or ns told apart by size → UTC timestamp. Other words than
 -- T, UTC and GMT, and other offsets than ±hh[:mm], cannot be read: a cast to timestamp drops them, be it EST, America/New_York or PM.
+-- Nor can other years than 1 to 9999: at the edges of what DuckDB holds, a day more or less is an error that stops the whole source.
 create or replace macro as_utc(text) as
     case
-        when try_cast(text as double) between -1e11 and 1e11 then make_timestamp(cast(round(try_cast(text as double) * 1e6) as bigint))
+        when try_cast(text as double) between -62135596800 and 1e11 then make_timestamp(cast(round(try_cast(text as double) * 1e6) as bigint))
         -- Beyond what a clock can show, infinity included: no time.
         when try_cast(text as double) > 4e18 or try_cast(text as double) < 0 then null
         when try_cast(text as double) < 1e14 then make_timestamp(cast(round(try_cast(text as double) * 1e3) as bigint))
         when try_cast(text as double) < 1e17 then make_timestamp(try_cast(text as bigint))
         when try_cast(text as bigint) is not null then make_timestamp(try_cast(text as bigint) // 1000)
         when length(text) > 10 and regexp_matches(text, '(Z|z|UTC|[+-][0-9]{2}(:?[0-9]{2})?)$')
+            and try_cast(text as timestamptz) between timestamptz '0001-01-01 00:00:00+00' and timestamptz '9999-12-31 23:59:59.999999+00'
             then cast(try_cast(text as timestamptz) at time zone 'UTC' as timestamp)
-        when regexp_full_match(text, '(?i)[^a-z+:]*(t[^a-z+:]*)?(:[^a-z+-]*)?((etc/)?(utc?|gmt)\s*)?') and isfinite(try_cast(text as timestamp))
+        when regexp_full_match(text, '(?i)[^a-z+:]*(t[^a-z+:]*)?(:[^a-z+-]*)?((etc/)?(utc?|gmt)\s*)?')
+            and try_cast(text as timestamp) between timestamp '0001-01-01' and timestamp '9999-12-31 23:59:59.999999'
             then try_cast(text as timestamp)
     end;
 
@@ -43,3 +46,7 @@ create or replace macro given(text) as
          else case trim(text) when '' then null when 'null' then null when 'None' then null when '{}' then null when '[]' then null
                               when '""' then null else text end
     end;
+
+-- A provider's name without the API that the Vercel AI SDK puts behind it (openai.responses, google.vertex.chat).
+create or replace macro provider_word(name) as
+    regexp_replace(lower(given(name)), '\.(chat|responses|messages|completion|(text)?embedding|image|transcription|speech|generative-ai)$', '');

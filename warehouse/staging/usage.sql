@@ -34,6 +34,24 @@ create or replace macro error_class(texts) as
 create or replace macro tier_name(text) as
     case when lower(text) in ('default', 'on_demand') then 'standard' when lower(text) <> 'auto' then lower(given(text)) end;
 
+-- LiteLLM's call types (acompletion, aimage_generation, rerank, …) → operation names; what is no word of its own is chat.
+create or replace macro litellm_operation(call_type) as
+    case when call_type like '%embedding%' then 'embeddings' when call_type like '%text_completion%' then 'text_completion'
+         when call_type like '%generate_content%' then 'generate_content' when call_type like '%image%' then 'image_generation'
+         when given(call_type) is not null
+             then coalesce(nullif(regexp_extract(call_type, 'transcription|speech|moderation|rerank|search|ocr|video'), ''), 'chat') end;
+
+-- Whether LiteLLM logged something else than a model call: without tokens, handling batches, files, tools and the like.
+create or replace macro litellm_is_errand(call_type, total_tokens) as
+    coalesce(regexp_matches(call_type, 'mcp|file|batch|list|assistant|thread|vector_store|fine_tun|health|container|retrieve|delete|cancel'), false)
+        and as_count(total_tokens) is not distinct from 0;
+
+-- The model behind a LiteLLM call. Where the answer names only what an admin chose (the group, the deployment), the entry of LiteLLM's price
+-- map that it was priced as tells more; the same name with a provider before it does not.
+create or replace macro litellm_model(answered, map_key, model_group, model) as
+    coalesce(case when coalesce(answered, model) in (model_group, model) and not ends_with(map_key, coalesce(answered, model)) then map_key end,
+        answered, model);
+
 -- What a request asked for besides its messages and tools, as JSON without nulls.
 create or replace macro request_params_of(request) as
     given(json_merge_patch('{}', to_json(from_json(request, '{
@@ -56,7 +74,7 @@ create or replace macro response_keys(body) as from_json(body, '{
     "service_tier": "VARCHAR", "status": "VARCHAR", "status_code": "VARCHAR", "body": "JSON", "error": "JSON", "message": {"usage": "JSON"},
     "choices": [{"finish_reason": "VARCHAR", "message": {"tool_calls": [{"type": "VARCHAR"}], "function_call": {"name": "VARCHAR"}},
         "content_filter_results": "VARCHAR"}],
-    "output": [{"type": "VARCHAR"}], "content": [{"type": "VARCHAR"}],
+    "output": [{"type": "VARCHAR", "action": {"type": "VARCHAR"}}], "content": [{"type": "VARCHAR"}],
     "candidates": [{"finishReason": "VARCHAR", "content": {"parts": [{"functionCall": {"name": "VARCHAR"}}]}}],
     "stop_reason": "VARCHAR", "stopReason": "VARCHAR", "incomplete_details": {"reason": "VARCHAR"},
     "prompt_filter_results": [{"prompt_index": "VARCHAR"}], "x_groq": {"id": "VARCHAR", "usage": "JSON"},
@@ -197,6 +215,10 @@ create or replace macro tool_calls_in(response) as
             len(list_filter(candidate.content.parts, lambda part: part."functionCall" is not null)))),
         0) as bigint);
 
+-- Web searches in an answer of OpenAI's Responses API, which its usage leaves out; to open a page that was found costs nothing.
+create or replace macro web_searches_in(response) as nullif(len(list_filter(response.output,
+    lambda item: item.type = 'web_search_call' and coalesce(item.action.type, 'search') = 'search')), 0);
+
 -- What was said in a request, of any provider.
 create or replace macro request_content(request) as from_json(request, '{
     "messages": "JSON", "input": "JSON", "contents": "JSON", "prompt": "JSON", "inputText": "JSON",
@@ -230,6 +252,9 @@ create or replace macro modality_tokens(details, modalities) as
         coalesce(try_cast(list_sum(list_transform(details, lambda part:
             case when list_contains(modalities, upper(part.modality)) then as_count(part."tokenCount") end)) as bigint), 0) end;
 
+-- Σ of counts given as texts, zero where there are none.
+create or replace macro sum_of_counts(texts) as coalesce(try_cast(list_sum(list_transform(texts, lambda text: as_count(text))) as bigint), 0);
+
 -- Step 1. JSON → a struct of texts with every key that any provider uses; what is of another type than expected is null.
 create or replace macro usage_keys(usage) as from_json(usage, '{
     "prompt_tokens": "VARCHAR", "completion_tokens": "VARCHAR", "total_tokens": "VARCHAR",
@@ -249,7 +274,9 @@ create or replace macro usage_keys(usage) as from_json(usage, '{
     "prompt_cache_hit_tokens": "VARCHAR", "reasoning_tokens": "VARCHAR", "citation_tokens": "VARCHAR",
     "cache_read_input_tokens": "VARCHAR", "cache_creation_input_tokens": "VARCHAR",
     "cache_creation": {"ephemeral_5m_input_tokens": "VARCHAR", "ephemeral_1h_input_tokens": "VARCHAR"},
-    "server_tool_use": {"web_search_requests": "VARCHAR"}, "iterations": [{"type": "VARCHAR"}],
+    "server_tool_use": {"web_search_requests": "VARCHAR"}, "iterations": [{"type": "VARCHAR",
+        "input_tokens": "VARCHAR", "output_tokens": "VARCHAR", "cache_read_input_tokens": "VARCHAR", "cache_creation_input_tokens": "VARCHAR",
+        "cache_creation": {"ephemeral_1h_input_tokens": "VARCHAR"}}],
     "num_search_queries": "VARCHAR", "num_sources_used": "VARCHAR",
     "tool_calls_details": {"search_web": {"invocation": "VARCHAR"}},
     "inputTokens": "VARCHAR", "outputTokens": "VARCHAR", "totalTokens": "VARCHAR",
@@ -273,6 +300,14 @@ create or replace macro usage_keys(usage) as from_json(usage, '{
     "inputTextTokenCount": "VARCHAR", "results": [{"tokenCount": "VARCHAR"}],
     "cost": "VARCHAR", "is_byok": "VARCHAR", "cost_details": {"upstream_inference_cost": "VARCHAR"},
     "service_tier": "VARCHAR", "speed": "VARCHAR", "inference_geo": "VARCHAR"}');
+
+-- Tokens of the passes that compacted a conversation, which Anthropic bills with the call and leaves out of its counts.
+create or replace macro compacted_tokens(passes) as {
+    input: sum_of_counts(list_transform(passes, lambda part: part.input_tokens)),
+    output: sum_of_counts(list_transform(passes, lambda part: part.output_tokens)),
+    cache_read: sum_of_counts(list_transform(passes, lambda part: part.cache_read_input_tokens)),
+    cache_write: sum_of_counts(list_transform(passes, lambda part: part.cache_creation_input_tokens)),
+    cache_write_1h: sum_of_counts(list_transform(passes, lambda part: part.cache_creation.ephemeral_1h_input_tokens))};
 
 -- Step 2. Many key names → one text for each count, and the traits that decide what a count includes.
 create or replace macro usage_texts(said) as {
@@ -336,31 +371,33 @@ create or replace macro usage_texts(said) as {
     is_gemini: coalesce(said."promptTokenCount", said.prompt_token_count) is not null and said.generation_token_count is null,
     is_perplexity: coalesce(said.citation_tokens, said.num_search_queries) is not null,
     has_advisor: len(list_filter(said.iterations, lambda part: part.type = 'advisor_message')) > 0,
-    has_engine_cache: as_count(said.num_cached_tokens) > 0};
+    has_engine_cache: as_count(said.num_cached_tokens) > 0,
+    compacted: compacted_tokens(case when said.prompt_tokens is null then list_filter(said.iterations, lambda part: part.type = 'compaction') end)};
 
 -- Step 2 where the source has a column or an attribute for each count, the parts inside the whole as OpenAI counts.
 create or replace macro usage_given(input, output, total, cache_read, cache_write, reasoning, cache_write_1h := null, input_audio := null,
-    input_image := null, output_audio := null, output_image := null, web_search := null) as {
+    input_image := null, output_audio := null, output_image := null, web_search := null, cache_is_apart := false) as {
     input: input, tool_input: null::varchar, output: output, total: total,
     cache_read: cache_read, cache_write: cache_write, cache_write_5m: null::varchar, cache_write_1h: cache_write_1h::varchar,
     input_audio: input_audio::varchar, input_image: input_image::varchar, input_video: null::varchar,
     cached_audio: null::varchar, cached_image: null::varchar,
     reasoning: reasoning, citation: null::varchar, output_audio: output_audio::varchar, output_image: output_image::varchar,
     web_search: web_search::varchar, cost: null::varchar, upstream_cost: null::varchar, provider: null::varchar, service_tier: null::varchar,
-    region: null::varchar, cache_is_apart: false, is_gemini: false, is_perplexity: false, has_advisor: false, has_engine_cache: false};
+    region: null::varchar, cache_is_apart: cache_is_apart, is_gemini: false, is_perplexity: false, has_advisor: false, has_engine_cache: false,
+    compacted: {input: 0, output: 0, cache_read: 0, cache_write: 0, cache_write_1h: 0}};
 
 -- Step 3. Texts → counts.
 create or replace macro usage_counts(said) as {
     said: said,
-    input: as_count(said.input) + coalesce(as_count(said.tool_input), 0),
-    output: as_count(said.output),
+    input: as_count(said.input) + coalesce(as_count(said.tool_input), 0) + said.compacted.input,
+    output: as_count(said.output) + said.compacted.output,
     total: as_count(said.total),
-    cache_read: as_count(said.cache_read),
+    cache_read: as_count(said.cache_read) + said.compacted.cache_read,
     cache_write: greatest(as_count(said.cache_write), as_count(said.cache_write_1h),
-        as_count(said.cache_write_5m) + as_count(said.cache_write_1h)),
-    cache_write_1h: as_count(said.cache_write_1h),
-    cached: coalesce(as_count(said.cache_read), 0) + coalesce(greatest(as_count(said.cache_write), as_count(said.cache_write_1h),
-        as_count(said.cache_write_5m) + as_count(said.cache_write_1h)), 0),
+        as_count(said.cache_write_5m) + as_count(said.cache_write_1h)) + said.compacted.cache_write,
+    cache_write_1h: as_count(said.cache_write_1h) + said.compacted.cache_write_1h,
+    cached: coalesce(as_count(said.cache_read) + said.compacted.cache_read, 0) + coalesce(greatest(as_count(said.cache_write),
+        as_count(said.cache_write_1h), as_count(said.cache_write_5m) + as_count(said.cache_write_1h)) + said.compacted.cache_write, 0),
     input_audio: at_least(as_count(said.input_audio) - coalesce(as_count(said.cached_audio), 0), 0),
     input_image: at_least(coalesce(as_count(said.input_image) + coalesce(as_count(said.input_video), 0), as_count(said.input_video))
         - coalesce(as_count(said.cached_image), 0), 0),
@@ -415,6 +452,7 @@ create or replace macro usage_classes(whole, n) as {
         case when whole.exclusive and not n.said.cache_is_apart then 'exclusive_emitter' end,
         case when whole.reasoning_is_apart and not n.said.is_gemini then 'reasoning_apart' end,
         case when n.citation > 0 then 'citations_in_output' end,
+        case when n.said.compacted.input > 0 then 'compaction_in_counts' end,
         -- An advisor model's tokens are billed but not part of these counts.
         case when n.said.has_advisor then 'advisor_apart' end,
         -- A cache hit inside the serving engine (Mistral, vLLM), which does not lower the bill.

@@ -110,6 +110,39 @@ BODIES = {
             "region": "eu",
         },
     ),
+    "anthropic: passes that compacted the conversation are billed and left out": (
+        {
+            "input_tokens": 23000,
+            "cache_creation_input_tokens": 500,
+            "cache_read_input_tokens": 700,
+            "output_tokens": 1000,
+            "iterations": [
+                {
+                    "type": "compaction",
+                    "input_tokens": 180000,
+                    "output_tokens": 3500,
+                    "cache_read_input_tokens": 40,
+                    "cache_creation_input_tokens": 30,
+                    "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20},
+                },
+                {"type": "compaction", "input_tokens": 7, "output_tokens": 1},
+                {"type": "message", "input_tokens": 23000, "output_tokens": 1000},
+            ],
+            "cache_creation": {"ephemeral_5m_input_tokens": 400, "ephemeral_1h_input_tokens": 100},
+        },
+        {
+            "input_uncached": 203007,
+            "cache_read": 740,
+            "cache_write_5m": 410,
+            "cache_write_1h": 120,
+            "output_text": 4501,
+            "usage_note": "compaction_in_counts",
+        },
+    ),
+    "anthropic: a conversation that needed no compaction": (
+        {"input_tokens": 23000, "output_tokens": 1000, "iterations": [{"type": "message", "input_tokens": 23000, "output_tokens": 1000}]},
+        {"input_uncached": 23000, "output_text": 1000},
+    ),
     "bedrock converse, either naming": (
         {
             "inputTokens": 3,

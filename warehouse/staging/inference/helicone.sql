@@ -1,7 +1,8 @@
 -- Helicone request export, one request a line.
 -- Tokens come from the usage in response_body where it counts any. Without it they come from Helicone's own columns, which are
 -- inclusive or exclusive of the cache by provider and by age: as Anthropic and Bedrock count (cache apart) for these two, as OpenAI
--- counts (cache inside) for the rest, unless the cache is larger than the whole or the total tells otherwise (usage_note).
+-- counts (cache inside) for the rest, unless the cache is larger than the whole or the total tells otherwise (usage_note). A row that counts
+-- reasoning was written since Helicone keeps cache and reasoning apart (getPromptTokens and getCompletionTokens in its HandlerContext.ts).
 with lines as (
     select landing_file,
         from_json(json, '{
@@ -10,7 +11,7 @@ with lines as (
             "prompt_tokens": "VARCHAR", "completion_tokens": "VARCHAR", "total_tokens": "VARCHAR",
             "prompt_cache_read_tokens": "VARCHAR", "prompt_cache_write_tokens": "VARCHAR",
             "prompt_audio_tokens": "VARCHAR", "completion_audio_tokens": "VARCHAR", "reasoning_tokens": "VARCHAR",
-            "delay_ms": "VARCHAR", "time_to_first_token": "VARCHAR", "costUSD": "VARCHAR", "cost_usd": "VARCHAR",
+            "delay_ms": "VARCHAR", "time_to_first_token": "VARCHAR", "costUSD": "VARCHAR", "cost_usd": "VARCHAR", "cost": "VARCHAR",
             "request_user_id": "VARCHAR", "request_path": "VARCHAR", "target_url": "VARCHAR",
             "prompt_id": "VARCHAR", "prompt_version": "VARCHAR", "cache_reference_id": "VARCHAR",
             "properties": "JSON", "request_properties": "JSON", "request_body": "JSON", "response_body": "JSON"}') as l
@@ -43,10 +44,15 @@ read_out as (
         coalesce(
             case when coalesce(nullif(given(counted.input), '-1'), nullif(given(counted.output), '-1'), nullif(given(counted.total), '-1')) is not null
                 then body_usage end,
-            case when lower(l.provider) in ('anthropic', 'aws', 'bedrock') then to_json({
-                'input_tokens': nullif(l.prompt_tokens, '-1'), 'output_tokens': nullif(l.completion_tokens, '-1'), 'total_tokens': nullif(l.total_tokens, '-1'),
+            case when lower(l.provider) in ('anthropic', 'aws', 'bedrock') or as_count(l.reasoning_tokens) > 0 then to_json({
+                'input_tokens': nullif(l.prompt_tokens, '-1'), 'total_tokens': nullif(l.total_tokens, '-1'),
+                'output_tokens': coalesce((as_count(nullif(l.completion_tokens, '-1')) + greatest(as_count(l.reasoning_tokens), 0))::varchar,
+                    nullif(l.completion_tokens, '-1')),
                 'cache_read_input_tokens': coalesce(l.prompt_cache_read_tokens, '0'),
-                'cache_creation_input_tokens': coalesce(l.prompt_cache_write_tokens, '0')})
+                'cache_creation_input_tokens': coalesce(l.prompt_cache_write_tokens, '0'),
+                'input_tokens_details': {'audio_tokens': l.prompt_audio_tokens},
+                'completion_tokens_details': {'audio_tokens': l.completion_audio_tokens,
+                    'reasoning_tokens': case when as_count(l.reasoning_tokens) > 0 then l.reasoning_tokens end}})
             else to_json({
                 'prompt_tokens': nullif(l.prompt_tokens, '-1'), 'completion_tokens': nullif(l.completion_tokens, '-1'), 'total_tokens': nullif(l.total_tokens, '-1'),
                 'prompt_tokens_details': {'cached_tokens': l.prompt_cache_read_tokens, 'cache_write_tokens': l.prompt_cache_write_tokens,
@@ -56,7 +62,8 @@ read_out as (
         as_utc(l.request_created_at) as start_at,
         coalesce(after_ms(as_utc(l.request_created_at), l.delay_ms), as_utc(l.response_created_at)) as end_at,
         as_count(l.response_status) as http,
-        coalesce(l."costUSD", l.cost_usd) as cost_text
+        -- In `cost`, which Helicone's API gives, zero means that no price was known.
+        coalesce(l."costUSD", l.cost_usd, case when as_usd(l.cost) is distinct from 0 then l.cost end) as cost_text
     from bodies
 ),
 timed as (
@@ -87,7 +94,8 @@ select
     coalesce(tier_name(r.service_tier), tier_name(used.service_tier)) as service_tier,
     given(l.target_url) as server_address,
     try_cast(q.stream as boolean) as is_streaming,
-    used.* exclude (usage_note, reported_cost_usd, provider, service_tier, region, unreadable),
+    used.* exclude (web_search_requests, usage_note, reported_cost_usd, provider, service_tier, region, unreadable),
+    coalesce(used.web_search_requests, web_searches_in(r)) as web_search_requests,
     -- The request whose answer Helicone kept and gave again; all zeros: none.
     case when regexp_matches(l.cache_reference_id, '[1-9a-fA-F]') then 'gateway_cache_hit' else used.usage_note end as usage_note,
     start_at as started_at,

@@ -129,8 +129,9 @@ listed as (
         list_transform(usage_keys, lambda u: {'n': json_extract_string(usage, u.at), 'k': u.k, 'is_inner': u.is_inner, 'class': case
             when regexp_matches(u.k, '(?i)cost|price|^unit$') then 'none'
             when regexp_matches(u.k, '(?i)^total') then 'total'
-            when regexp_matches(u.k, '(?i)cache.*(creat|writ)|(creat|writ).*cache') and regexp_matches(u.k, '(?i)1_?h|hour') then 'write_1h'
-            when regexp_matches(u.k, '(?i)cache.*(creat|writ)|(creat|writ).*cache') and regexp_matches(u.k, '(?i)5_?m') then 'write_5m'
+            -- LangChain's names for Anthropic's lifetimes, input_ephemeral_5m_input_tokens, do not speak of a cache.
+            when regexp_matches(u.k, '(?i)cache.*(creat|writ)|(creat|writ).*cache|ephemeral') and regexp_matches(u.k, '(?i)1_?h|hour') then 'write_1h'
+            when regexp_matches(u.k, '(?i)cache.*(creat|writ)|(creat|writ).*cache|ephemeral') and regexp_matches(u.k, '(?i)5_?m') then 'write_5m'
             when regexp_matches(u.k, '(?i)cache.*(creat|writ)|(creat|writ).*cache') then 'write'
             when regexp_matches(u.k, '(?i)cache') then 'cache_read'
             when regexp_matches(u.k, '(?i)reason|think|thought') then 'reasoning'
@@ -220,8 +221,7 @@ select
     case when kind is not null then 'langfuse:' || given(id) end as inference_id,
     coalesce(version_at, finished_at) as version_at,
     case when kind = 'EMBEDDING' then 'embeddings' else 'chat' end as operation_name,
-    lower(coalesce(given(m[1]), given(m[2]), given(m[3]), given(m[4]), given(m[19]),
-        split_part(json_extract_string(params_json, '$.system'), '.', 1))) as provider_name,
+    provider_word(coalesce(given(m[1]), given(m[2]), given(m[3]), given(m[4]), given(m[19]), json_extract_string(params_json, '$.system'))) as provider_name,
     coalesce(given(m[5]), given(m[17]), model) as request_model,
     given(m[6]) as response_model,
     nullif(json_extract_string(params_json, '$.service_tier'), 'auto') as service_tier,

@@ -1,6 +1,7 @@
 -- LiteLLM StandardLoggingPayload: one JSON object a call, as its S3/GCS/Azure and file loggers write them.
 -- prompt_tokens include cache reads and writes (also for Anthropic and Bedrock, which LiteLLM adds in);
--- completion_tokens include reasoning. Answers from LiteLLM's own cache are noted gateway_cache_hit. Key names: litellm/types/utils.py, StandardLoggingPayload.
+-- completion_tokens include reasoning. Answers from LiteLLM's own cache are noted gateway_cache_hit. Calls for batches, files and
+-- the like are context. Key names: litellm/types/utils.py, StandardLoggingPayload.
 with raw as (
     select *
     from read_json($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 16777216, columns = {
@@ -10,14 +11,16 @@ with raw as (
         startTime: 'VARCHAR', endTime: 'VARCHAR', completionStartTime: 'VARCHAR',
         model: 'VARCHAR', model_id: 'VARCHAR', model_group: 'VARCHAR', api_base: 'VARCHAR', metadata: 'JSON',
         cache_hit: 'VARCHAR', request_tags: 'VARCHAR', end_user: 'VARCHAR', messages: 'VARCHAR', response: 'JSON', error_str: 'VARCHAR',
-        error_information: 'JSON', model_parameters: 'JSON', hidden_params: 'JSON'})
+        error_information: 'JSON', model_parameters: 'JSON', hidden_params: 'JSON',
+        model_map_information: 'JSON'})
 ),
 read_out as (
     select *,
         json_extract_string(metadata, ['$.user_api_key_org_id', '$.user_api_key_team_id', '$.user_api_key_end_user_id', '$.user_api_key_user_id',
             '$.attempted_retries', '$.routing_decision.policy', '$.usage_object', '$.spend_logs_metadata.workload_id', '$.requester_metadata.session_id',
             '$.routing_decision.candidates', '$.routing_decision.propensity']) as m,
-        json_extract_string(response, ['$.model', '$.choices[0].finish_reason', '$.usage', '$.choices[0].message.tool_calls']) as r
+        json_extract_string(response, ['$.model', '$.choices[0].finish_reason', '$.usage', '$.choices[0].message.tool_calls']) as r,
+        case when json_type(model_map_information, '$.model_map_value') = 'OBJECT' then json_extract_string(model_map_information, '$.model_map_key') end as map_key
     from raw
 ),
 counted as (
@@ -38,7 +41,7 @@ counted as (
 )
 select
     landing_file,
-    'call' as record_kind,
+    case when litellm_is_errand(call_type, total_tokens) then 'context' else 'call' end as record_kind,
     coalesce(
         used.unreadable,
         unreadable('startTime', "startTime", started_at),
@@ -47,13 +50,12 @@ select
     -- What both of LiteLLM's formats know of a call; the start may be cut to milliseconds.
     'litellm:' || answer_id(given(id), lower(custom_llm_provider) like 'ollama%', epoch_ms(started_at) // 1000, concat_ws('|', prompt_tokens, completion_tokens)) as inference_id,
     finished_at as version_at,
-    case when call_type like '%embedding%' then 'embeddings' when call_type like '%text_completion%' then 'text_completion'
-         when call_type is not null then 'chat' end as operation_name,
+    litellm_operation(call_type) as operation_name,
     lower(given(custom_llm_provider)) as provider_name,
     coalesce(given(model_group), given(model)) as request_model,
-    coalesce(given(model), r[1]) as response_model,
+    litellm_model(given(r[1]), given(map_key), given(model_group), given(model)) as response_model,
     json_extract_string(cost_breakdown, '$.vertex_location') as served_region,
-    json_extract_string(cost_breakdown, '$.service_tier') as service_tier,
+    coalesce(json_extract_string(cost_breakdown, '$.service_tier'), case when call_type like '%batch%' then 'batch' end) as service_tier,
     given(api_base) as server_address,
     try_cast(stream as boolean) as is_streaming,
     used.* exclude (usage_note, reported_cost_usd, provider, service_tier, region, unreadable),

@@ -1,7 +1,7 @@
 -- LiteLLM SpendLogs: rows of its LiteLLM_SpendLogs table, one JSON object a row (metadata and request_tags may be
 -- JSON or a string that holds JSON). Same ids as the StandardLoggingPayload of the same call (litellm.sql).
 -- prompt_tokens include cache reads and writes, completion_tokens include reasoning. Answers from LiteLLM's own
--- cache are noted gateway_cache_hit; their cost stays as reported. Rows of MCP, file and list calls are context.
+-- cache are noted gateway_cache_hit; their cost stays as reported. Rows of MCP, file, batch and list calls are context.
 with raw as (
     select *, row_number() over () as landing_row
     from read_json($files, format = 'newline_delimited', filename = 'landing_file', maximum_object_size = 16777216, columns = {
@@ -20,7 +20,7 @@ read_out as (
             '$.attempted_retries', '$.user_api_key_org_id', '$.user_api_key_team_id', '$.user_api_key_user_id',
             '$.user_api_key_end_user_id', '$.routing_decision.policy', '$.routing_decision.candidates',
             '$.routing_decision.propensity', '$.spend_logs_metadata.workload_id', '$.requester_metadata.session_id',
-            '$.additional_usage_values', '$.trace_id']) as m,
+            '$.additional_usage_values', '$.trace_id', '$.model_map_information.model_map_key', '$.model_map_information.model_map_value']) as m,
         -- LiteLLM leaves {} here unless it is told to store prompts.
         case when given(response) is not null and json_valid(response) then response end as answer
     from raw
@@ -53,8 +53,7 @@ counted as (
 select
     landing_file,
     landing_row,
-    case when regexp_matches(call_type, 'mcp|file|batches|list|assistant|thread|vector_store|fine_tun|health')
-        and as_count(total_tokens) is not distinct from 0 then 'context' else 'call' end as record_kind,
+    case when litellm_is_errand(call_type, total_tokens) then 'context' else 'call' end as record_kind,
     coalesce(
         used.unreadable,
         unreadable('startTime', "startTime", as_utc("startTime")),
@@ -65,11 +64,11 @@ select
     -- What both of LiteLLM's formats know of a call; the start may be cut to milliseconds.
     'litellm:' || answer_id(given(request_id), lower(custom_llm_provider) like 'ollama%', epoch_ms(as_utc("startTime")) // 1000, concat_ws('|', prompt_tokens, completion_tokens)) as inference_id,
     coalesce(as_utc(given(updated_at)), as_utc(given(created_at)), as_utc(given("endTime"))) as version_at,
-    case when call_type like '%embedding%' then 'embeddings' when call_type like '%text_completion%' then 'text_completion'
-         when given(call_type) is not null then 'chat' end as operation_name,
+    litellm_operation(call_type) as operation_name,
     lower(given(custom_llm_provider)) as provider_name,
     coalesce(given(model_group), given(model)) as request_model,
-    given(model) as response_model,
+    litellm_model(given(json_extract_string(answer, '$.model')), case when starts_with(m[19], '{') then given(m[18]) end, given(model_group), given(model))
+        as response_model,
     json_extract_string(costs, '$.vertex_location') as served_region,
     coalesce(json_extract_string(costs, '$.service_tier'), case when call_type like '%batch%' then 'batch' end) as service_tier,
     given(api_base) as server_address,

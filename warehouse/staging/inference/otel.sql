@@ -2,7 +2,7 @@
 -- exporters and collectors write them. Spans of model calls are calls; other spans, logs and metrics are context.
 -- reads: window
 -- records: resourceSpans[].scopeSpans[].spans[], resourceLogs[].scopeLogs[].logRecords[]
--- Reads today's gen_ai.* conventions, their older names, Traceloop / OpenLLMetry and OpenInference. Content comes from
+-- Reads today's gen_ai.* conventions, their older names, Traceloop / OpenLLMetry, OpenInference, the Vercel AI SDK's and OpenRouter's. Content comes from
 -- the span, its events, or the log event gen_ai.client.inference.operation.details of that span, in any file of the window.
 -- Input counts hold the cache and output counts the reasoning, unless usage.sql finds otherwise (usage_note).
 -- A call whose direct child is a counted call is a second instrumentation of the same call: context, or it is paid twice.
@@ -57,7 +57,10 @@ keyed as (
         -- A map refuses a name given twice; the first wins.
         case when len(distinct_names) = len(names) then map(names, texts)
              else map(distinct_names, list_transform(distinct_names, lambda n: texts[list_position(names, n)])) end as a,
-        list_transform(span.raw_ids, lambda i: otlp_id(i)) as ids
+        list_transform(span.raw_ids, lambda i: otlp_id(i)) as ids,
+        -- Where the Vercel AI SDK had no attributes for a cache.
+        json_extract_string(case when json_valid(a['ai.response.providerMetadata']) then a['ai.response.providerMetadata'] end,
+            ['$.anthropic.cacheCreationInputTokens', '$.bedrock.usage.cacheWriteInputTokens', '$.anthropic.cacheReadInputTokens']) as ai_metadata
     from named
 ),
 read_out as (
@@ -68,7 +71,9 @@ read_out as (
         nullif(lower(coalesce(a['gen_ai.operation.name'], a['llm.request.type'])), 'unknown') as operation,
         upper(a['openinference.span.kind']) as openinference_kind,
         lower(a['traceloop.span.kind']) as traceloop_kind,
-        lower(coalesce(a['gen_ai.provider.name'], a['gen_ai.system'], a['llm.provider'], a['llm.system'])) as provider_name,
+        -- In OpenRouter's Broadcast gen_ai.provider.name is who made the model; OpenRouter sold it.
+        provider_word(coalesce(case when a['trace.metadata.openrouter.provider_name'] is not null then 'openrouter' end,
+            a['gen_ai.provider.name'], a['gen_ai.system'], a['llm.provider'], a['llm.system'])) as provider_name,
         coalesce(a['gen_ai.request.model'], a['llm.request.model'], a['llm.model_name'], a['embedding.model_name']) as request_model,
         coalesce(a['gen_ai.response.model'], a['llm.response.model']) as response_model,
         a['aws.bedrock.region'] as request_region,
@@ -79,21 +84,31 @@ read_out as (
         coalesce(a['gen_ai.usage.input_tokens'], a['gen_ai.usage.prompt_tokens'], a['llm.token_count.prompt'], a['llm.usage.prompt_tokens']) as input_text,
         coalesce(a['gen_ai.usage.output_tokens'], a['gen_ai.usage.completion_tokens'], a['llm.token_count.completion'],
             a['llm.usage.completion_tokens']) as output_text,
-        coalesce(a['gen_ai.usage.total_tokens'], a['llm.usage.total_tokens'], a['llm.token_count.total']) as total_text,
+        coalesce(a['gen_ai.usage.total_tokens'], a['llm.usage.total_tokens'], a['llm.token_count.total'], a['ai.usage.totalTokens']) as total_text,
         coalesce(a['gen_ai.usage.cache_read.input_tokens'], a['gen_ai.usage.cache_read_input_tokens'], a['gen_ai.usage.cached_input_tokens'],
-            a['llm.token_count.prompt_details.cache_read'], a['gen_ai.usage.details.cache_read_tokens']) as cache_read_text,
+            a['gen_ai.usage.input_tokens.cached'], a['llm.token_count.prompt_details.cache_read'], a['ai.usage.inputTokenDetails.cacheReadTokens'],
+            a['ai.usage.cachedInputTokens'], ai_metadata[3], a['gen_ai.usage.details.cache_read_tokens'], a['gen_ai.usage.details.cached_tokens'],
+            a['gen_ai.usage.details.cache_read_input_tokens'], a['gen_ai.usage.details.cached_content_tokens']) as cache_read_text,
         coalesce(a['gen_ai.usage.cache_write.input_tokens'], a['gen_ai.usage.cache_creation.input_tokens'],
-            a['gen_ai.usage.cache_creation_input_tokens'], a['llm.token_count.prompt_details.cache_write'],
-            a['gen_ai.usage.details.cache_write_tokens']) as cache_write_text,
+            a['gen_ai.usage.cache_creation_input_tokens'], a['gen_ai.usage.input_tokens.cache_write'], a['llm.token_count.prompt_details.cache_write'],
+            a['ai.usage.inputTokenDetails.cacheWriteTokens'], ai_metadata[1], ai_metadata[2], a['gen_ai.usage.details.cache_write_tokens'],
+            a['gen_ai.usage.details.cache_creation_input_tokens']) as cache_write_text,
+        -- Version 5 of the Vercel AI SDK counts as Anthropic and Bedrock do; later ones count all input, and say what no cache served.
+        coalesce(regexp_matches(a['ai.model.provider'], 'anthropic|bedrock'), false)
+            and a['ai.usage.inputTokenDetails.noCacheTokens'] is null and coalesce(a['ai.usage.cachedInputTokens'], ai_metadata[1], ai_metadata[2]) is not null
+            as cache_is_apart,
         coalesce(a['gen_ai.usage.reasoning.output_tokens'], a['gen_ai.usage.reasoning_tokens'], a['gen_ai.usage.output_tokens.reasoning'],
-            a['llm.token_count.completion_details.reasoning'], a['gen_ai.usage.details.reasoning_tokens']) as reasoning_text,
+            a['llm.token_count.completion_details.reasoning'], a['ai.usage.outputTokenDetails.reasoningTokens'], a['ai.usage.reasoningTokens'],
+            a['gen_ai.usage.details.reasoning_tokens'], a['gen_ai.usage.details.thoughts_tokens'],
+            a['gen_ai.usage.details.thinking_tokens']) as reasoning_text,
         coalesce(a['gen_ai.usage.audio.input_tokens'], a['llm.token_count.prompt_details.audio'],
             a['gen_ai.usage.details.input_audio_tokens']) as input_audio_text,
         coalesce(a['gen_ai.usage.image.input_tokens'], a['llm.token_count.prompt_details.image']) as input_image_text,
         coalesce(a['gen_ai.usage.audio.output_tokens'], a['llm.token_count.completion_details.audio'],
             a['gen_ai.usage.details.output_audio_tokens']) as output_audio_text,
         coalesce(a['gen_ai.usage.image.output_tokens'], a['llm.token_count.completion_details.image']) as output_image_text,
-        coalesce(a['gen_ai.usage.cost.amount'], a['llm.cost.total'], a['gen_ai.usage.cost'], a['gen_ai.cost.total_cost']) as cost_text,
+        coalesce(a['gen_ai.usage.cost.amount'], a['llm.cost.total'], a['gen_ai.usage.cost'], a['gen_ai.cost.total_cost'],
+            a['gen_ai.usage.total_cost'], a['operation.cost']) as cost_text,
         upper(coalesce(a['gen_ai.usage.cost.currency'], 'USD')) as cost_currency,
         -- Seconds by the conventions; the AI SDK says milliseconds.
         coalesce(try_cast(coalesce(a['gen_ai.response.time_to_first_chunk'], a['gen_ai.server.time_to_first_token'],
@@ -112,9 +127,10 @@ read_out as (
             a['traceloop.association.properties.customer_id'], a['metadata.user_api_key_org_id']) as tenant,
         coalesce(a['team.id'], a['traceloop.association.properties.team_id'], a['metadata.user_api_key_team_id']) as team,
         coalesce(a['user.id'], a['enduser.id'], a['gen_ai.user.id'], a['traceloop.association.properties.user_id'], a['gen_ai.request.user'],
-            a['llm.user']) as user_id,
+            a['llm.user'], a['ai.telemetry.metadata.userId']) as user_id,
         coalesce(a['gen_ai.conversation.id'], a['session.id'], a['traceloop.association.properties.session_id'],
-            a['traceloop.association.properties.conversation_id'], a['traceloop.association.properties.thread_id']) as session_id,
+            a['traceloop.association.properties.conversation_id'], a['traceloop.association.properties.thread_id'],
+            a['ai.telemetry.metadata.sessionId']) as session_id,
         coalesce(a['gen_ai.workflow.name'], a['traceloop.workflow.name'], a['gen_ai.agent.name'], a['agent.name'], a['service.name']) as workload,
         coalesce(a['deployment.environment.name'], a['deployment.environment'], a['gen_ai.environment']) as environment,
         coalesce(a['gen_ai.prompt.name'], a['llm.prompt_template.name'], a['traceloop.prompt.key']) as prompt_name,
@@ -156,7 +172,8 @@ spans as materialized (
         as_utc(start_text) as started_at,
         as_utc(end_text) as finished_at,
         usage_given(input_text, output_text, total_text, cache_read_text, cache_write_text, reasoning_text, input_audio := input_audio_text,
-            input_image := input_image_text, output_audio := output_audio_text, output_image := output_image_text) as usage,
+            input_image := input_image_text, output_audio := output_audio_text, output_image := output_image_text,
+            cache_is_apart := cache_is_apart) as usage,
         is_span and case
             when regexp_matches(operation, 'agent|tool|workflow|plan|retriev|memory|task|guardrail|evaluat') then false
             when openinference_kind is not null then openinference_kind in ('LLM', 'EMBEDDING')

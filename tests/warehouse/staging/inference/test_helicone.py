@@ -90,6 +90,35 @@ def test_columns_hold_the_cache_or_not_by_provider_and_by_row(change, uncached, 
     assert of(EXPORT | change, "input_uncached_tokens", "usage_note") == [uncached, note]
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"prompt_tokens": 2000, "completion_tokens": 100, "reasoning_tokens": 50, "total_tokens": 2150}, [2000, 1800, 100, 50, None]),
+        ({"provider": "X", "prompt_tokens": 300, "completion_tokens": 9, "reasoning_tokens": 94, "total_tokens": 403}, [300, 1800, 9, 94, None]),
+        ({"prompt_tokens": 2100, "reasoning_tokens": 0}, [300, 1800, 210, 0, None]),
+        ({"provider": "ANTHROPIC", "prompt_tokens": 300, "reasoning_tokens": 0, "total_tokens": 510}, [300, 1800, 210, None, None]),
+        ({"completion_tokens": "many", "reasoning_tokens": 50}, [2100, 1800, None, 50, "output tokens cannot be read"]),
+    ],
+)
+def test_a_row_that_counts_reasoning_keeps_cache_and_reasoning_apart(change, expected):
+    names = ("input_uncached_tokens", "cache_read_tokens", "output_text_tokens", "reasoning_tokens", "unreadable")
+    assert of(EXPORT | change, *names) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "cost"),
+    [
+        ({"costUSD": None, "cost": 0.00875}, Decimal("0.00875")),
+        ({"costUSD": 0.001, "cost": 0.00875}, Decimal("0.001")),
+        # Helicone has no other word for a price that it does not know.
+        ({"costUSD": None, "cost": 0}, None),
+        ({"costUSD": 0, "cost": 0}, Decimal(0)),
+    ],
+)
+def test_cost_by_the_names_it_has_had(change, cost):
+    assert of(EXPORT | change, "unreadable", "reported_cost_usd") == [None, cost]
+
+
 def test_usage_of_the_body_is_better_than_the_columns():
     body = {
         "type": "message",
@@ -116,6 +145,12 @@ def test_usage_of_the_body_is_better_than_the_columns():
         "tool_call_count",
         "response_model",
     ) == [6, 1800, 574, 77, "tool_use", 1, "claude-sonnet-5-20260901"]
+
+
+def test_searches_in_an_answer_of_the_responses_api_are_web_searches():
+    body = {"object": "response", "output": [{"type": "web_search_call", "action": {"type": t}} for t in ("search", "open_page")]}
+    assert of(EXPORT | {"response_body": body}, "web_search_requests", "tool_call_count") == [1, 2]
+    assert of(EXPORT, "web_search_requests") == [None]
 
 
 NEVER_COUNTED = {"prompt_tokens": -1, "completion_tokens": -1, "total_tokens": -1}

@@ -106,6 +106,22 @@ def test_documented_observation_in_every_shape(line: dict) -> None:
     assert {name: row[name] for name in EXPECTED} == EXPECTED
 
 
+@pytest.mark.parametrize(
+    ("told", "provider"),
+    [
+        ({"metadata": {"attributes": {"gen_ai.system": "openai.chat"}}}, "openai"),
+        ({"metadata": {"attributes": {"gen_ai.system": "google.generative-ai"}}}, "google"),
+        ({"metadata": {"attributes": {"gen_ai.provider.name": "azure.ai.openai"}}}, "azure.ai.openai"),
+        ({"metadata": {"ls_provider": "Anthropic"}}, "anthropic"),
+        ({"model_parameters": {"system": "openai.responses"}}, "openai"),
+        ({"model_parameters": {"system": "google.vertex.chat"}}, "google.vertex"),
+        ({"model_parameters": {"system": ""}}, None),
+    ],
+)
+def test_a_provider_without_the_api_behind_it(told: dict, provider: str | None) -> None:
+    assert of(CALL | told, "provider_name") == (provider,)
+
+
 def test_the_trace_gives_user_session_and_tags_and_makes_the_call_newer() -> None:
     (row,) = calls(TRACE, CALL, SCORE)
     names = ("user_id", "session_id", "tags", "workload", "tenant", "version_at")
@@ -133,6 +149,23 @@ def test_the_trace_gives_user_session_and_tags_and_makes_the_call_newer() -> Non
         (
             {"input": 10, "output": 50, "output_reasoning_tokens": 20, "total": 60},
             (10, None, None, None, 30, 20, "inclusive_output"),
+        ),
+        # LangChain's, for Anthropic.
+        (
+            {
+                "input": 300,
+                "input_cache_read": 1800,
+                "input_cache_creation": 0,
+                "input_ephemeral_5m_input_tokens": 60,
+                "input_ephemeral_1h_input_tokens": 40,
+                "output": 100,
+                "total": 2300,
+            },
+            (300, 1800, 60, 40, 100, None, None),
+        ),
+        (
+            {"input": 300, "cache_creation_input_tokens": 100, "ephemeral_5m_input_tokens": 60, "ephemeral_1h_input_tokens": 40, "output": 1, "total": 401},
+            (300, None, 60, 40, 1, None, None),
         ),
         (
             {"input": 10, "input_cache_creation_5m": 7, "input_cache_creation_1h": 3, "output": 1, "total": 21},

@@ -95,6 +95,56 @@ def test_tokens_are_read_as_everywhere(counts: tuple, usage: dict, expected: tup
     assert of(line | {"response": {"usage": usage}}, "unreadable", *NAMES) == (None, *expected)
 
 
+@pytest.mark.parametrize(
+    ("answered", "priced_as", "model", "expected"),
+    [
+        ("gpt-4o-mini-2024-07-18", ("azure/gpt-4o-mini", {"key": "azure/gpt-4o-mini"}), "chat-prod", "gpt-4o-mini-2024-07-18"),
+        # The group and the deployment are names that an admin chose.
+        ("gpt-4", ("azure/gpt-4o-mini", {"key": "azure/gpt-4o-mini"}), "chat-prod", "azure/gpt-4o-mini"),
+        ("chat-prod", ("azure/gpt-4o-mini", {"key": "azure/gpt-4o-mini"}), "chat-prod", "azure/gpt-4o-mini"),
+        (None, ("azure/gpt-4o-mini", {"key": "azure/gpt-4o-mini"}), "chat-prod", "azure/gpt-4o-mini"),
+        ("gpt-4", ("azure/chat-prod", None), "chat-prod", "gpt-4"),
+        (None, ("azure/chat-prod", None), "chat-prod", "chat-prod"),
+        (None, ("", None), "chat-prod", "chat-prod"),
+        (None, ("openai/gpt-4o", {"key": "gpt-4o"}), "gpt-4o", "gpt-4o"),
+    ],
+)
+def test_the_model_behind_an_alias(answered: str | None, priced_as: tuple, model: str, expected: str) -> None:
+    named = {"model": model, "model_group": "gpt-4", "response": {"model": answered}}
+    priced = {"model_map_information": dict(zip(("model_map_key", "model_map_value"), priced_as, strict=True))}
+    assert of(PAYLOAD | named | priced, "request_model", "response_model") == ("gpt-4", expected)
+
+
+@pytest.mark.parametrize(
+    ("call_type", "operation"),
+    [
+        ("acompletion", "chat"),
+        ("anthropic_messages", "chat"),
+        ("aresponses", "chat"),
+        ("aembedding", "embeddings"),
+        ("atext_completion", "text_completion"),
+        ("agenerate_content_stream", "generate_content"),
+        ("aimage_generation", "image_generation"),
+        ("image_edit", "image_generation"),
+        ("atranscription", "transcription"),
+        ("aspeech", "speech"),
+        ("amoderation", "moderation"),
+        ("arerank", "rerank"),
+        (None, None),
+    ],
+)
+def test_operations(call_type: str | None, operation: str | None) -> None:
+    assert of(PAYLOAD | {"call_type": call_type}, "operation_name", "record_kind") == (operation, "call")
+
+
+def test_calls_about_batches_and_files_are_context_unless_they_count_tokens() -> None:
+    none = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    assert of(PAYLOAD | none | {"call_type": "acreate_batch"}, "record_kind") == ("context",)
+    assert of(PAYLOAD | none | {"call_type": "afile_content"}, "record_kind") == ("context",)
+    assert of(PAYLOAD | none | {"call_type": "aimage_generation"}, "record_kind") == ("call",)
+    assert of(PAYLOAD | {"call_type": "aretrieve_batch"}, "record_kind", "service_tier") == ("call", "batch")
+
+
 def test_a_status_of_zero_is_none() -> None:
     failed = PAYLOAD | {"status": "failure", "error_information": {"error_code": "0", "error_class": "Timeout"}}
     assert of(failed, "status", "http_status", "error_type") == ("error", None, "Timeout")

@@ -207,8 +207,33 @@ def test_foreign_lines_and_hostile_ids_do_not_stop_the_file() -> None:
 
 def test_rows_that_are_no_model_call_are_context() -> None:
     none = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
-    assert of(ROW | none | {"call_type": "call_mcp_tool"}, "record_kind") == ("context",)
+    for call_type in ("call_mcp_tool", "acreate_batch", "aretrieve_batch", "acreate_file"):
+        assert of(ROW | none | {"call_type": call_type}, "record_kind") == ("context",)
     assert of(ROW | none, "record_kind") == ("call",)
+    assert of(ROW | none | {"call_type": "atranscription"}, "record_kind", "operation_name") == ("call", "transcription")
+    assert of(ROW | {"call_type": "aretrieve_batch"}, "record_kind", "service_tier") == ("call", "batch")
+
+
+@pytest.mark.parametrize("call_type", ["rerank", "speech", "moderation", "image_generation"])
+def test_operations_that_are_no_chat(call_type: str) -> None:
+    assert of(ROW | {"call_type": call_type}, "operation_name") == (call_type,)
+    assert of(ROW | {"call_type": "a" + call_type}, "operation_name") == (call_type,)
+
+
+@pytest.mark.parametrize(
+    ("response", "map_value", "expected"),
+    [
+        ({"model": "gpt-4o-mini-2024-07-18"}, {"key": "azure/gpt-4o-mini"}, "gpt-4o-mini-2024-07-18"),
+        ({"model": "gpt-4"}, {"key": "azure/gpt-4o-mini"}, "azure/gpt-4o-mini"),
+        ({}, {"key": "azure/gpt-4o-mini"}, "azure/gpt-4o-mini"),
+        ({}, None, "chat-prod"),
+    ],
+)
+@pytest.mark.parametrize("as_text", [False, True])
+def test_the_model_behind_an_alias(response: dict, map_value: dict | None, expected: str, as_text: bool) -> None:
+    metadata = {"usage_object": USAGE, "model_map_information": {"model_map_key": "azure/gpt-4o-mini", "model_map_value": map_value}}
+    row = ROW | {"model": "chat-prod", "model_group": "gpt-4", "response": response, "metadata": json.dumps(metadata) if as_text else metadata}
+    assert of(row, "unreadable", "request_model", "response_model") == (None, "gpt-4", expected)
 
 
 def test_real_row() -> None:

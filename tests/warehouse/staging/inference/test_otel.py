@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -160,6 +161,114 @@ USAGE = "gen_ai.usage."
 )
 def test_tokens_in_disjoint_classes(usage: dict, expected: tuple) -> None:
     assert of(traces(span({"gen_ai.operation.name": "chat"} | usage)), *TOKENS) == expected
+
+
+AI_SDK = {"gen_ai.request.model": "m", USAGE + "input_tokens": 2000, USAGE + "output_tokens": 100}
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        pytest.param(
+            {"ai.model.provider": "openai.chat", "ai.usage.cachedInputTokens": 1800, "ai.usage.reasoningTokens": 64, "ai.usage.totalTokens": 2100},
+            (200, 1800, None, 36, 64, None),
+            id="version 5",
+        ),
+        pytest.param(
+            {"ai.model.provider": "google.generative-ai", "ai.usage.reasoningTokens": 64, "ai.usage.totalTokens": 2164},
+            (2000, None, None, 100, 64, "reasoning_apart"),
+            id="version 5, thoughts beside the answer",
+        ),
+        pytest.param(
+            {
+                "ai.model.provider": "anthropic.messages",
+                "ai.usage.cachedInputTokens": 1800,
+                "ai.usage.totalTokens": 2100,
+                "ai.response.providerMetadata": '{"anthropic":{"cacheCreationInputTokens":300}}',
+            },
+            (2000, 1800, 300, 100, None, None),
+            id="version 5, counting as Anthropic",
+        ),
+        pytest.param(
+            {
+                "ai.model.provider": "anthropic.messages",
+                "ai.response.providerMetadata": '{"anthropic":{"cacheCreationInputTokens":300,"cacheReadInputTokens":1800}}',
+            },
+            (2000, 1800, 300, 100, None, None),
+            id="version 4",
+        ),
+        pytest.param(
+            {
+                "ai.model.provider": "anthropic.messages",
+                "ai.usage.cachedInputTokens": 1500,
+                "ai.usage.inputTokenDetails.noCacheTokens": 200,
+                "ai.usage.inputTokenDetails.cacheReadTokens": 1500,
+                "ai.usage.inputTokenDetails.cacheWriteTokens": 300,
+                "ai.usage.outputTokenDetails.reasoningTokens": 64,
+                "ai.usage.totalTokens": 2100,
+                "ai.response.providerMetadata": '{"anthropic":{"cacheCreationInputTokens":300}}',
+            },
+            (200, 1500, 300, 36, 64, None),
+            id="version 6",
+        ),
+        pytest.param({"ai.model.provider": "anthropic.messages", "ai.response.providerMetadata": "{oops"}, (2000, None, None, 100, None, None), id="broken"),
+    ],
+)
+def test_the_vercel_ai_sdk(told: dict, expected: tuple) -> None:
+    assert of(traces(span(AI_SDK | told)), *TOKENS) == expected
+
+
+@pytest.mark.parametrize(
+    ("system", "provider"),
+    [
+        ("openai.chat", "openai"),
+        ("openai.responses", "openai"),
+        ("openai.embedding", "openai"),
+        ("anthropic.messages", "anthropic"),
+        ("google.generative-ai", "google"),
+        ("google.vertex.chat", "google.vertex"),
+        ("vertex.anthropic.messages", "vertex.anthropic"),
+        ("azure-openai.chat", "azure-openai"),
+        ("amazon-bedrock", "amazon-bedrock"),
+        ("azure.ai.openai", "azure.ai.openai"),
+        ("IBM.watsonx.ai", "ibm.watsonx.ai"),
+    ],
+)
+def test_a_provider_without_the_api_behind_it(system: str, provider: str) -> None:
+    assert of(traces(span(AI_SDK | {"gen_ai.system": system})), "provider_name") == (provider,)
+
+
+@pytest.mark.parametrize("word", ["google.vertex", "google.vertex.anthropic", "vertex.anthropic", "bedrock.anthropic", "azure-openai", "amazon-bedrock", "x"])
+def test_what_is_left_of_a_provider_is_one_that_is_known(word: str) -> None:
+    assert f"\n{word}," in (Path(__file__).parents[4] / "schemas" / "reference" / "provider.csv").read_text()
+
+
+def test_user_and_session_of_the_vercel_ai_sdk() -> None:
+    told = AI_SDK | {"ai.telemetry.metadata.userId": "u-77", "ai.telemetry.metadata.sessionId": "s-77"}
+    assert of(traces(span(told)), "user_id", "session_id") == ("u-77", "s-77")
+
+
+def test_openrouter_sold_what_another_served_and_says_what_it_cost() -> None:
+    told = CHAT | {"trace.metadata.openrouter.provider_name": "Google Vertex", "gen_ai.usage.total_cost": 0.0035}
+    told |= {USAGE + "input_tokens.cached": 1700, USAGE + "input_tokens.cache_write": 100, USAGE + "output_tokens.reasoning": 10}
+    del told[USAGE + "cache_read.input_tokens"]
+    assert of(traces(span(told)), *TOKENS, "provider_name", "reported_cost_usd") == (
+        300, 1700, 100, 200, 10, None, "openrouter", Decimal("0.0035"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        ({"cached_tokens": 1800, "reasoning_tokens": 64}, (300, 1800, None, 146, 64, None)),
+        ({"cache_read_input_tokens": 1500, "cache_creation_input_tokens": 300, "input_tokens": 300}, (300, 1500, 300, 210, None, None)),
+        ({"cached_content_tokens": 1800, "thoughts_tokens": 64}, (300, 1800, None, 146, 64, None)),
+    ],
+)
+def test_details_of_older_pydantic_ai(details: dict, expected: tuple) -> None:
+    told = {key: value for key, value in CHAT.items() if "cache_read" not in key} | {"operation.cost": 0.003}
+    told |= {USAGE + "details." + key: value for key, value in details.items()}
+    assert of(traces(span(told)), *TOKENS, "reported_cost_usd") == (*expected, Decimal("0.003"))
 
 
 def test_numbers_may_come_as_json_numbers() -> None:

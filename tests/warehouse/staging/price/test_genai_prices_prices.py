@@ -71,11 +71,14 @@ def test_a_later_entry_wins_though_it_starts_earlier():
     ]
 
 
-def test_a_time_of_day_is_a_condition():
-    constraint = {"start_time": "16:30:00Z", "end_time": "00:30:00Z"}
+@pytest.mark.parametrize(("start", "end"), [
+    ("16:30:00Z", "00:30:00Z"), ("16:30:00+00:00", "00:30:00+00:00"), ("16:30:00", "00:30"), ("18:30:00+02:00", "20:00:00-04:30"),
+])  # fmt: skip
+def test_a_time_of_day_is_a_condition_in_utc_however_it_is_written(start, end):
+    constraint = {"start_time": start, "end_time": end}
     assert book([{"prices": {"input_mtok": 2}}, {"constraint": constraint, "prices": {"input_mtok": 1}}]) == [
         ("input_uncached", "standard", 0, "None", "None", "None", 2.0),
-        ("input_uncached", "standard", 0, "None", "None", "daily 16:30:00Z-00:30:00Z", 1.0),
+        ("input_uncached", "standard", 0, "None", "None", "daily 16:30:00+00:00-00:30:00+00:00", 1.0),
     ]
 
 
@@ -138,6 +141,12 @@ def test_the_first_override_that_fits_wins_and_only_for_what_it_names():
 def test_units(key, token_class, unit, price):
     (row,) = rows_of({key: "6"})
     assert (row["token_class"], row["unit"], row["price_usd_per_unit"]) == (token_class, unit, Decimal(price))
+
+
+def test_the_names_that_a_model_answers_to_go_along():
+    match = {"or": [{"equals": "m"}, {"starts_with": "m-"}]}
+    assert [row["price_note"] for row in rows_of({"input_mtok": 3}, match=match)] == [f"names {json.dumps(match, separators=(',', ':'))}"]
+    assert [row["price_note"] for row in rows_of({"input_mtok": 3})] == [None]
 
 
 def test_the_embedded_book_agrees_with_the_package_itself(tmp_path: Path):
