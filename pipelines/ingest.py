@@ -29,7 +29,7 @@ from pipelines.erasure.rewrite import discard, refuse_erased
 from pipelines.errors import NotConfigured, PromiseBroken
 from pipelines.follow import announcement, follow, recover, replacement, results, settle
 from pipelines.lake import FileEntry, Lake, Snapshot, storage
-from pipelines.land import Landed, counted_lines, land, landed_day, landed_paths
+from pipelines.land import Landed, counted_lines, land, landed_day, landed_paths, landed_sizes, not_there
 from pipelines.readable import readable
 from pipelines.settings import ROOT, Settings
 from pipelines.stage import CONTENT, Report, Staged, format_sql, reads_window, silent, stage, write_content, write_days
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 TARGETS = ("inference", "feedback")
 LINEAGE = ("source", "source_format", "landing_file", "landing_line")
 BATCH_BYTES = 64 * 2**30
+"""Of landed files in a batch, packed as they came: what scratch space grows with."""
 BATCH_FILES = 20_000
 REFUSED = "kept_count + duplicate_count + context_count = 0 and quarantined_count > 0"
 """Of a row of the ledger: nothing of the file was of use to that table, and something was refused."""
@@ -71,13 +72,18 @@ class IngestReport:
 def ingest_source(settings: Settings, source: str, day: date, report: Report = silent) -> list[IngestReport]:
     """Land what is at the source's URL as having arrived on `day`, and take in all of its landed files not yet taken in.
 
-    Returns one report a target table. Raises `RetryLater` or `StopTheLine`; whatever was committed by then is whole.
+    Returns one report a target table. Raises `RetryLater` or `StopTheLine`; whatever was committed by then is whole. Files that were
+    listed and are not there are told of as `SourceUnreadable`, once all the others are taken in.
     """
     where = settings.source(source)
     _targets(settings, source, where.format)
     misdated = _misdated(settings, source)
-    landed = _land(settings, source, where.url, day, report, misdated)
-    return ingest_landed(settings, source, where.format, report, replaced=_landed_anew(settings, misdated, landed))
+    lost: list[str] = []
+    landed = _land(settings, source, where.url, day, report, misdated, lost)
+    reports = ingest_landed(settings, source, where.format, report, replaced=_landed_anew(settings, misdated, landed))
+    if lost:
+        raise not_there(source, lost)
+    return reports
 
 
 def land_source(settings: Settings, source: str, url: str, day: date, report: Report = silent) -> list[Landed]:
@@ -85,11 +91,15 @@ def land_source(settings: Settings, source: str, url: str, day: date, report: Re
 
     A URL with `{day}` stands for the folder of the day before too: the last files of a day are written after its end.
     """
-    return _land(settings, source, url, day, report, _misdated(settings, source))
+    lost: list[str] = []
+    landed = _land(settings, source, url, day, report, _misdated(settings, source), lost)
+    if lost:
+        raise not_there(source, lost)
+    return landed
 
 
 @storage("landing")
-def _land(settings: Settings, source: str, url: str, day: date, report: Report, misdated: frozenset[str]) -> list[Landed]:
+def _land(settings: Settings, source: str, url: str, day: date, report: Report, misdated: frozenset[str], lost: list[str]) -> list[Landed]:
     copied = 0
 
     def count(n: int) -> None:
@@ -99,7 +109,7 @@ def _land(settings: Settings, source: str, url: str, day: date, report: Report, 
 
     days = [day - timedelta(days=1), day] if "{day}" in url else [day]
     outlived = _outlived(settings, source)
-    return [file for d in days for file in land(settings, source, url, d, count, outlived=outlived, misdated=misdated)]
+    return [file for d in days for file in land(settings, source, url, d, count, outlived=outlived, misdated=misdated, lost=lost)]
 
 
 def _outlived(settings: Settings, source: str) -> frozenset[str]:
@@ -181,8 +191,9 @@ def _targets(settings: Settings, source: str, format: str) -> list[str]:
 def _batches(
     settings: Settings, lake: Lake, source: str, format: str, target: str, only: Iterable[str] | None, replaced: dict[str, str]
 ) -> list[list[str]]:
-    """Files to take in, oldest first, in batches that bound scratch space; a window format takes its neighbours along."""
-    paths = [p for p in landed_paths(settings, source) if p not in replaced]
+    """Files to take in, oldest first, in batches that bound scratch space; those of a window format are one batch, with their neighbours."""
+    sizes = landed_sizes(settings, source)
+    paths = [p for p in sizes if p not in replaced]
     done = _done(settings, lake, f"core.{target}", source) if paths else {}
     if only is not None:
         wanted = set(only)
@@ -199,7 +210,15 @@ def _batches(
         # A neighbour that another format has read is left to it.
         ours = {p for p in paths if p not in done or done[p].format == format}
         return [[p for p in paths if p in given or (p in ours and start <= landed_day(p) <= newest)]]
-    return [todo[n : n + BATCH_FILES] for n in range(0, len(todo), BATCH_FILES)]
+    batches: list[list[str]] = [[]]
+    held = 0
+    for path in todo:
+        if batches[-1] and (len(batches[-1]) == BATCH_FILES or held + sizes[path] > BATCH_BYTES):
+            batches.append([])
+            held = 0
+        batches[-1].append(path)
+        held += sizes[path]
+    return batches
 
 
 class _Done(NamedTuple):

@@ -57,8 +57,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 from pipelines.contracts import Contract, contract, tables
 from pipelines.engine import register_stores, view_sql
 from pipelines.errors import NotConfigured, RetryLater
-from pipelines.land import is_local
-from pipelines.settings import Settings
+from pipelines.land import is_local, scrubbed
+from pipelines.settings import LASTING, Settings
 
 log = logging.getLogger(__name__)
 
@@ -84,23 +84,31 @@ class Conflict(Exception):
 
 @contextmanager
 def storage(doing: str) -> Iterator[None]:
-    """Full disks, broken connections and a catalog that does not answer, as `RetryLater`. Also a decorator."""
+    """Full disks, lack of memory, broken connections and a catalog that does not answer, as `RetryLater`; a local file that may not be
+    read or made as `NotConfigured`. Also a decorator."""
     try:
         yield
-    except (OSError, duckdb.IOException, duckdb.FatalException, OperationalError, sqlite3.OperationalError) as error:
+    except (OSError, MemoryError, duckdb.IOException, duckdb.OutOfMemoryException, duckdb.FatalException, OperationalError, sqlite3.OperationalError) as error:
         # SQLAlchemy's own text would quote the statement with all its values.
         cause = error.orig if isinstance(error, OperationalError) else error
-        raise RetryLater(f"{doing} stopped, as storage failed: {type(cause).__name__}: {cause}") from error
+        # A store in the cloud, which names no file, may refuse what it lets through a minute later.
+        is_lasting = isinstance(error, LASTING) and error.filename
+        raise (NotConfigured if is_lasting else RetryLater)(f"{doing} stopped, as storage failed: {_told(cause)}") from error
     except duckdb.Error as error:
         if type(error) is not duckdb.Error:
             raise
         # What fsspec raised below DuckDB: its traceback, an empty line, and the place in the SQL.
         traceback, _, _ = str(error).partition("\n\n")
-        raise RetryLater(f"{doing} stopped, as the store failed: {traceback.splitlines()[-1]}") from error
+        raise RetryLater(f"{doing} stopped, as the store failed: {scrubbed(traceback.splitlines()[-1])}") from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in STORE_DRIVERS:
             raise
-        raise RetryLater(f"{doing} stopped, as the store failed: {type(error).__name__}: {error}") from error
+        raise RetryLater(f"{doing} stopped, as the store failed: {_told(error)}") from error
+
+
+def _told(error: BaseException) -> str:
+    """What went wrong; DuckDB puts advice on its own settings behind an empty line."""
+    return scrubbed(f"{type(error).__name__}: {error}".partition("\n\n")[0])
 
 
 @dataclass(frozen=True)
@@ -197,14 +205,20 @@ class Lake:
 
     def __init__(self, settings: Settings):
         self.settings = settings
-        settings.home.mkdir(parents=True, exist_ok=True)
+        settings.make_home()
         given = {"uri": settings.catalog, "warehouse": settings.warehouse}
         if not is_local(fsspec.core.url_to_fs(settings.warehouse)[0]):
             # One way to a store for all that reads and writes it: what lets fsspec in (its settings, the store's usual variables) lets in PyIceberg.
             given["py-io-impl"] = "pyiceberg.io.fsspec.FsspecFileIO"
         # Several first users at once: another one has just made one of the catalog's own two tables.
         at_once = retry_if_exception_type((OperationalError, IntegrityError, ProgrammingError))
-        self.catalog = Retrying(retry=at_once, stop=stop_after_attempt(3), reraise=True)(_Catalog, "flywheel", **given)
+        try:
+            self.catalog = Retrying(retry=at_once, stop=stop_after_attempt(3), reraise=True)(_Catalog, "flywheel", **given)
+        except OperationalError as error:
+            # SQLite's words for a file that it may not make or write; all else may pass.
+            is_lasting = getattr(error.orig, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
+            why = f"the catalog at {_without_password(settings.catalog)} cannot be opened: {_told(error.orig)}"
+            raise (NotConfigured if is_lasting else RetryLater)(why) from error
 
     def table(self, name: str) -> Table:
         """The Iceberg table of a contract, made on first use; columns added to the contract are added to it."""
@@ -316,7 +330,7 @@ class Lake:
         except OperationalError as error:
             if "locked" in str(error):
                 raise Conflict("the catalog is busy") from error
-            raise RetryLater(f"the catalog at {_without_password(self.settings.catalog)} cannot be written: {error.orig}") from error
+            raise RetryLater(f"the catalog at {_without_password(self.settings.catalog)} cannot be written: {_told(error.orig)}") from error
 
     def expire(self, name: str, before: datetime) -> int:
         """Expire snapshots older than `before`, but never the current one; returns how many."""

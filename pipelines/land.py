@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, date
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import unquote
 
 import fsspec
 from fsspec import AbstractFileSystem
@@ -87,6 +88,7 @@ def is_local(fs: AbstractFileSystem) -> bool:
 
 def origins(url: str, day: date | None = None) -> tuple[AbstractFileSystem, list[str]]:
     """The files that a source's URL stands for, sorted: a file, all files below a folder, or a glob; `{day}` is filled in.
+    Of a local folder or glob, what is no file (a pipe, a device, a link to a folder) is left out: reading it may never end.
 
     Raises `RetryLater` when the store cannot be reached and `NotConfigured` when nothing can ever match. A folder or a
     glob with no file in it is an empty list: a day without calls is no fault.
@@ -99,7 +101,7 @@ def origins(url: str, day: date | None = None) -> tuple[AbstractFileSystem, list
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise NotConfigured(f"{redacted(url)} cannot be opened: {error}") from error
+        raise NotConfigured(f"{redacted(url)} cannot be opened: {scrubbed(str(error), url)}") from error
     fs.invalidate_cache()
     try:
         # Asked outright, as `exists`, `find` and `glob` may take a store that does not answer for an empty one.
@@ -119,8 +121,11 @@ def origins(url: str, day: date | None = None) -> tuple[AbstractFileSystem, list
     except NotConfigured:
         raise
     except Exception as error:  # every store's driver has errors of its own
-        raise RetryLater(f"{redacted(url)} cannot be listed: {type(error).__name__}: {error}") from error
-    return fs, sorted(p for p in found if not p.rsplit("/", 1)[-1].startswith((".", "_")))
+        raise RetryLater(f"{redacted(url)} cannot be listed: {type(error).__name__}: {scrubbed(str(error), url)}") from error
+    found = [p for p in found if not p.rsplit("/", 1)[-1].startswith((".", "_"))]
+    if is_local(fs):
+        found = [p for p in found if Path(p).is_file() or not Path(p).exists()]
+    return fs, sorted(found)
 
 
 def land(
@@ -134,6 +139,7 @@ def land(
     mark: str = "",
     outlived: frozenset[str] = frozenset(),
     misdated: frozenset[str] = frozenset(),
+    lost: list[str] | None = None,
 ) -> list[Landed]:
     """Copy what is at `url` into landing as having arrived on `day`; returns the files landed or found landed already.
 
@@ -141,8 +147,9 @@ def land(
     the bytes copied. With `each_day` the same bytes land again on another day: a price list that returns to what it was is
     news. A `mark` stands in the name that files land under, before their own suffix. What is `outlived` (paths of files that
     were taken in and are kept no longer) is not landed again. What is `misdated` (paths of files with records from after the day
-    they landed under) lands again on a later day, unless it was last changed before. Raises `RetryLater` when a read or write
-    fails part-way; nothing half-copied is left visible.
+    they landed under) lands again on a later day, unless it was last changed before. Files that were listed and are not there
+    are named in `lost`; who gives none gets `SourceUnreadable`, once all the others have landed. Raises `RetryLater` when a read or
+    write fails part-way; nothing half-copied is left visible.
     """
     if not NAME.fullmatch(source):
         raise NotConfigured(f"{source!r} is no name for a source: letters, digits, -, _ and . only, a letter or digit first")
@@ -154,7 +161,8 @@ def land(
     fs, paths = origins(url, day)
     landed: list[Landed] = []
     fresh: list[tuple] = []
-    with closing(_origins(settings)) as memory:
+    missing: list[str] = [] if lost is None else lost
+    with closing(origin_memory(settings)) as memory:
         known = {
             (origin, version): (path, Lines(count, bool(suspicious)))
             for origin, version, path, count, suspicious in memory.execute(
@@ -168,7 +176,12 @@ def land(
             if (not each_day or landed_day(path) == day) and not (path in misdated and landed_day(path) < day)
         } | {path.rsplit("/", 1)[-1]: path for path in outlived}
         for path in paths:
-            origin, version = redacted(fs.unstrip_protocol(path)), _version(fs, path)
+            origin = redacted(fs.unstrip_protocol(path))
+            try:
+                version = _version(fs, path)
+            except FileNotFoundError:  # a link to nowhere, or gone since it was listed
+                missing.append(origin)
+                continue
             before, lines = known.get((origin, version), (None, None))
             if before in outlived:
                 continue
@@ -176,7 +189,11 @@ def land(
             if before and not each_day and not came_later and out.exists(f"{root}/{before}"):
                 landed.append(Landed(before, out.size(f"{root}/{before}"), origin, lines))
                 continue
-            one = _copy(settings, fs, path, source, day, origin, mark, progress, present)
+            try:
+                one = _copy(settings, fs, path, source, day, origin, mark, progress, present)
+            except SourceUnreadable:
+                missing.append(origin)
+                continue
             fresh.append((source, origin, version, one.path, one.lines.count, one.lines.is_suspicious))
             if one.path not in outlived:
                 landed.append(one)
@@ -184,7 +201,14 @@ def land(
             if len(fresh) >= 500:
                 _remember(memory, fresh)
         _remember(memory, fresh)
+    if missing and lost is None:
+        raise not_there(source, missing)
     return landed
+
+
+def not_there(source: str, lost: list[str]) -> SourceUnreadable:
+    """What to raise of files that were listed and are not there, when all else is done."""
+    return SourceUnreadable(f"{source}: {len(lost)} files were listed and are not there (links to nowhere, or taken away meanwhile): {', '.join(lost[:5])}")
 
 
 def _remember(memory: sqlite3.Connection, fresh: list[tuple]) -> None:
@@ -196,14 +220,17 @@ def _remember(memory: sqlite3.Connection, fresh: list[tuple]) -> None:
 
 def counted_lines(settings: Settings, source: str) -> dict[str, Lines]:
     """Lines of the landed files of a source, as counted while they were copied; what is not in it must be counted again."""
-    with closing(_origins(settings)) as memory:
+    with closing(origin_memory(settings)) as memory:
         rows = memory.execute("select landing_file, line_count, is_suspicious from origin where source = ?", [source])
         return {path: Lines(count, bool(suspicious)) for path, count, suspicious in rows}
 
 
-def _origins(settings: Settings) -> sqlite3.Connection:
-    """What was landed from where. A cache: without it, files are read once more and land where they were."""
-    settings.home.mkdir(parents=True, exist_ok=True)
+def origin_memory(settings: Settings) -> sqlite3.Connection:
+    """What was landed from where, and how many lines it had: SQLite's table `origin`, for who closes it again.
+
+    A cache: without it, files are read once more and land where they were.
+    """
+    settings.make_home()
     memory = sqlite3.connect(settings.home / "origins.db", timeout=60)
     memory.execute("create table if not exists origin (source text, origin text, version text, landing_file text, "
         "line_count integer, is_suspicious integer, primary key (source, origin))")
@@ -255,19 +282,40 @@ def landing_url(settings: Settings, path: str) -> str:
 
 def landed_paths(settings: Settings, source: str) -> list[str]:
     """All files in landing of one source, relative to the landing folder, in order of arrival day and name."""
+    return list(landed_sizes(settings, source))
+
+
+def landed_sizes(settings: Settings, source: str) -> dict[str, int]:
+    """`landed_paths` with the bytes of each."""
     fs, root = fsspec.core.url_to_fs(settings.landing)
     fs.invalidate_cache()
     # No glob: the root may hold characters that mean something in one.
-    found = fs.find(f"{root}/{source}", maxdepth=2, withdirs=True)
-    return sorted(p[len(root) :].lstrip("/") for p in found if re.search(r"/day=[^/]*/[^/]+$", p) and not p.endswith(".part"))
+    found = fs.find(f"{root}/{source}", maxdepth=2, withdirs=True, detail=True)
+    return {
+        p[len(root) :].lstrip("/"): info["size"] or 0
+        for p, info in sorted(found.items()) if re.search(r"/day=[^/]*/[^/]+$", p) and not p.endswith(".part")
+    }  # fmt: skip
+
+
+def _url_until(end: str) -> re.Pattern:
+    """scheme://, user, host with path, query: up to one of the `end` characters or the next link of a chain (`filecache::https://…`)."""
+    return re.compile(rf"(?<![\w+.-])(\w[\w+.-]*://)(?!/)(?:[^/{end}]*@)?([^?#{end}]*?)(?:[?#][^{end}]*?)?(?=::\w[\w+.-]*:[:/]|[{end}]|$)")
+
+
+_WHOLE, _IN_TEXT = _url_until("\n"), _url_until(r"\s'\"<>")
 
 
 def redacted(url: str) -> str:
-    """A URL fit for a log line: no user, password or query string."""
-    parts = urlsplit(url)
-    if not parts.scheme or not parts.netloc:
-        return url
-    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1], query="", fragment="").geturl()
+    """A URL fit for a log line and a database: no user, password or query string, and of a name that is not UTF-8 its bytes."""
+    return _WHOLE.sub(r"\1\2", url).encode(errors="backslashreplace").decode()
+
+
+def scrubbed(text: str, url: str = "") -> str:
+    """A driver's own text, fit for a message: URLs in it without users, passwords and queries, and none of the passwords in `url`."""
+    for secret in re.findall(r"://[^/@:]*:([^/]+)@", url):
+        text = re.sub(rf"(?<!\w)({re.escape(secret)}|{re.escape(unquote(secret))})(?!\w)", "…", text)
+    text = re.sub(r"(url: /[^\s?]*)\?\S*", r"\1", text)  # requests names the host elsewhere
+    return _IN_TEXT.sub(r"\1\2", text).encode(errors="backslashreplace").decode()
 
 
 @retry(
@@ -317,7 +365,7 @@ def _copy(
             raise SourceUnreadable(f"{origin} vanished while it was being landed") from error
         except Exception as error:  # every store's driver has errors of its own
             raise RetryLater(
-                f"{origin} could not be landed in {redacted(settings.landing)} after {count:,} bytes: {type(error).__name__}: {error}"
+                f"{origin} could not be landed in {redacted(settings.landing)} after {count:,} bytes: {type(error).__name__}: {scrubbed(str(error))}"
             ) from error
         if expected is not None and count < expected:
             raise RetryLater(f"{origin} ended after {count:,} of {expected:,} bytes; the connection broke or the file is being rewritten")

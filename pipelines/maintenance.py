@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import time
 import uuid
@@ -128,8 +129,9 @@ def _age_seconds(info: dict) -> float:
 def _remove_parts(settings: Settings, keep: timedelta) -> None:
     """Delete half-copied files that a crash left in landing."""
     fs, root = fsspec.core.url_to_fs(settings.landing)
-    for path in fs.glob(f"{root}/*/day=*/*.part"):
-        if _age_seconds(fs.info(path)) > keep.total_seconds():
+    # No glob: the root may hold characters that mean something in one.
+    for path, info in fs.find(root, maxdepth=3, detail=True).items():
+        if re.search(r"/day=[^/]*/[^/]+\.part$", path) and _age_seconds(info) > keep.total_seconds():
             fs.rm_file(path)
 
 

@@ -25,7 +25,7 @@ import zstandard
 from pipelines.contracts import literal
 from pipelines.engine import connect
 from pipelines.errors import RetryLater, SourceUnreadable
-from pipelines.land import LineCounter, Lines, is_local, landing_url
+from pipelines.land import LineCounter, Lines, is_local, landing_url, scrubbed
 from pipelines.settings import Settings
 
 CHUNK = 2**20
@@ -148,7 +148,7 @@ def _opened(settings: Settings, landing_file: str) -> Iterator[tuple[BinaryIO, i
         with fs.open(path, "rb") as raw:
             yield raw, fs.size(path)
     except OSError as error:
-        raise RetryLater(f"{landing_file} in landing cannot be read: {type(error).__name__}: {error}") from error
+        raise RetryLater(f"{landing_file} in landing cannot be read: {type(error).__name__}: {scrubbed(str(error))}") from error
 
 
 def _local_path(settings: Settings, landing_file: str) -> Path | None:

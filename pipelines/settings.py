@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from pipelines.errors import NotConfigured
+from pipelines.errors import NotConfigured, RetryLater
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout (or installed tree) that holds `schemas/` and `warehouse/`."""
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the operating system says of a full disk."""
+LASTING = (NotADirectoryError, FileExistsError, PermissionError)
+"""What a person must change before a folder or file on the local disk can be made or read."""
+LEAST_MEMORY = 16 * 2**20
+"""Below this, DuckDB can hardly open a file."""
+
+
+def _memory(limit: str) -> int:
+    """The bytes that DuckDB takes a memory limit for; 0 where it cannot."""
+    import duckdb  # not above: DAG files read the settings each time they are parsed, and most do not set this
+
+    try:
+        with duckdb.connect(config={"memory_limit": limit}) as con:
+            return con.execute("select parse_formatted_bytes(current_setting('memory_limit'))").fetchone()[0]
+    except duckdb.Error:  # less than it needs to start with, or more than it can count
+        return 0
 
 
 class Source(BaseModel):
@@ -65,19 +84,21 @@ class Settings(BaseSettings):
     signal_rules: Path | None = Field(None, description="CSV of your own rules for reading feedback, columns as in schemas/reference/signal.csv; they come first")
     reference: Path | None = Field(None, description="Folder with reference files of your own: one takes the place of schemas/reference/<name>.csv")
     pseudonym_key: SecretStr = Field(SecretStr(""), description="Key of the hash that stands for a user's id; keep it secret")
-    retention: dict[str, int] = Field(default_factory=dict, description="Days that a table (`core.inference_content`), or `landing`, keeps what it has; none: for good")
+    retention: dict[str, Annotated[int, Field(le=36_500)]] = Field(default_factory=dict, description="Days that a table (`core.inference_content`), or `landing`, keeps what it has; none: for good")
     memory_limit: str = Field("1GB", description="What DuckDB may hold in memory before it spills to <home>/spill")
-    threads: int | None = Field(None, description="DuckDB threads; default one a core")
-    window_days: int = Field(7, ge=1, description="Formats that spread a call over several files read this many days of landing")
-    max_line_bytes: int = Field(16 * 2**20, le=16 * 2**20, description="A longer line is quarantined")
-    max_file_bytes: int = Field(512 * 2**30, description="A file that unpacks to more is refused")
-    max_expansion: int = Field(300, description="A packed file that grows more than this many times is refused as a bomb")
+    threads: int | None = Field(None, ge=1, description="DuckDB threads; default one a core")
+    window_days: int = Field(7, ge=1, le=36_500, description="Formats that spread a call over several files read this many days of landing")
+    max_line_bytes: int = Field(16 * 2**20, ge=1, le=16 * 2**20, description="A longer line is quarantined")
+    max_file_bytes: int = Field(512 * 2**30, ge=1, description="A file that unpacks to more is refused")
+    max_expansion: int = Field(300, ge=1, description="A packed file that grows more than this many times is refused as a bomb")
 
     @field_validator("memory_limit")
     @classmethod
     def _is_a_size(cls, limit: str) -> str:
         if not re.fullmatch(r"\d+(\.\d+)?\s*([kmgt]i?b|%)", limit.strip(), re.IGNORECASE):
             raise ValueError("is no size such as 800MB, 4GB or 80%")
+        if _memory(limit) < LEAST_MEMORY:
+            raise ValueError(f"is no size that DuckDB can work with, which is {LEAST_MEMORY // 2**20} MiB or more, and 100% or less")
         return limit
 
     @field_validator("landing_url", "warehouse_url")
@@ -148,6 +169,14 @@ class Settings(BaseSettings):
     def catalog(self) -> str:
         # SQLite waits for another writer this many seconds instead of failing at once.
         return self.catalog_uri or f"sqlite:///{self.home}/catalog.db?timeout=60"
+
+    def make_home(self) -> None:
+        """Make the folder `home`, if there is none. Raises `RetryLater` where the disk is full, `NotConfigured` where there can be none."""
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            kind = RetryLater if error.errno in FULL else NotConfigured
+            raise kind(f"the setting `home` is {self.home}, where no folder can be made: {error.strerror}") from error
 
     @property
     def policies(self) -> Path:

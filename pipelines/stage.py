@@ -60,7 +60,10 @@ class Staged:
 def format_sql(settings: Settings, target: str, format: str) -> str | None:
     """The staging select of a format for a target, or None when the format has nothing for it."""
     path = settings.staging_sql(target, format)
-    return path.read_text().strip().rstrip(";") if path else None
+    try:
+        return path.read_text(encoding="utf-8").strip().rstrip(";") if path else None
+    except UnicodeDecodeError as error:
+        raise NotConfigured(f"{path} cannot be read: {error}") from error
 
 
 def reads_window(sql: str) -> bool:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from pipelines.cli import answers, care, dataset, export, forecast, intake, routing
 from pipelines.cli.console import EXIT_RETRY, EXIT_STOP, err
 from pipelines.errors import FlywheelError, RetryLater
+from pipelines.settings import FULL, LASTING
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 for commands in (intake, answers, care):
@@ -30,3 +31,9 @@ def main() -> None:
     except FlywheelError as error:
         err.print(f"[red]stopped[/red]: {escape(str(error))}", highlight=False)
         sys.exit(EXIT_STOP)
+    except OSError as error:  # of the local disk; what else may fail so has words of its own
+        is_full = error.errno in FULL
+        if not is_full and not isinstance(error, LASTING):
+            raise
+        err.print(f"{'[yellow]try again later' if is_full else '[red]stopped'}[/]: {escape(str(error))}", highlight=False)
+        sys.exit(EXIT_RETRY if is_full else EXIT_STOP)

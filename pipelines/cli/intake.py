@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,16 +16,31 @@ from pipelines.settings import Feed, Settings
 app = typer.Typer()
 
 
+def each(items: Iterable[Any], take: Callable[[Any], None]) -> None:
+    """Take one after another; what cannot be taken is told at the end, as it is no reason for the others to wait."""
+    failed: list[FlywheelError] = []
+    for item in items:
+        try:
+            take(item)
+        except FlywheelError as error:
+            failed.append(error)
+    if failed:
+        raise (RetryLater if all(isinstance(error, RetryLater) for error in failed) else StopTheLine)("\n".join(map(str, failed))) from failed[0]
+
+
 @app.command()
 def land(url: Url = None, format: Format = None, source: SourceName = None, day: Day = None) -> None:
     """Copy raw logs into landing, unchanged. Bytes that are there already are not copied again."""
     from pipelines.ingest import land_source
 
     settings, names = settings_with(url, format, source)
-    for name in names:
+
+    def take(name: str) -> None:
         with Shown() as shown:
             landed = land_source(settings, name, settings.source(name).url, day_or_today(day), shown)
         console.print(f"{name}: {len(landed)} files, {sum(f.byte_count for f in landed):,} bytes in landing", highlight=False)
+
+    each(names, take)
 
 
 @app.command()
@@ -35,13 +51,16 @@ def ingest(url: Url = None, format: Format = None, source: SourceName = None, da
     settings, names = settings_with(url, format, source)
     if not names:
         raise NotConfigured("no sources: give a URL and --format, or write [sources.<name>] in flywheel.toml")
-    for name in names:
+
+    def take(name: str) -> None:
         with Shown() as shown:
             reports = ingest_source(settings, name, day_or_today(day), shown)
         for report in reports:
             console.print(str(report), highlight=False, soft_wrap=True)
             for promise, count in sorted(report.reasons.items()):
                 console.print(f"    quarantined by {promise}: {count:,}", highlight=False)
+
+    each(names, take)
 
 
 @app.command()
@@ -62,16 +81,13 @@ def prices(
             raise NotConfigured("--format says which feed it is: litellm, openrouter, models_dev or genai_prices")
         names = [feed or feed_name(settings, format)]
         settings.feeds[names[0]] = Feed(url=url, format=format)
-    failed: list[FlywheelError] = []
-    for name in names:
-        try:
-            with Shown() as shown:
-                report = ingest_feed(settings, name, day_or_today(day), shown)
-            console.print(str(report), highlight=False, soft_wrap=True)
-        except FlywheelError as error:  # no reason for the other lists to wait
-            failed.append(error)
-    if failed:
-        raise (RetryLater if all(isinstance(error, RetryLater) for error in failed) else StopTheLine)("\n".join(map(str, failed))) from failed[0]
+
+    def take(name: str) -> None:
+        with Shown() as shown:
+            report = ingest_feed(settings, name, day_or_today(day), shown)
+        console.print(str(report), highlight=False, soft_wrap=True)
+
+    each(names, take)
 
 
 @app.command()
@@ -123,13 +139,17 @@ def replay(
         ).fetchall()
     if not held:
         console.print("nothing of these sources is in quarantine")
-    for name, format, is_refused, files in held:
+
+    def take(one: tuple[str, str, bool, list[str]]) -> None:
+        name, format, is_refused, files = one
         # The format that could read nothing of a file was the wrong one if the settings have another now.
         reading = settings.sources[name].format if is_refused and name in settings.sources else format
         with Shown() as shown:
             reports = ingest_landed(settings, name, reading, shown, only=files)
         for report in reports:
             console.print(str(report), highlight=False, soft_wrap=True)
+
+    each(held, take)
 
 
 @app.command()

@@ -29,7 +29,7 @@ from pipelines.erasure.belonging import Belonging, Identifier, containers
 from pipelines.erasure.needles import Needles, pieces
 from pipelines.errors import StopTheLine
 from pipelines.lake import Lake
-from pipelines.land import LineCounter, Lines, _origins, is_local, landed_paths
+from pipelines.land import LineCounter, Lines, is_local, landed_paths, origin_memory
 from pipelines.readable import Readable, readable
 from pipelines.settings import Settings
 from pipelines.stage import Staged, format_sql
@@ -244,7 +244,7 @@ def discard(settings: Settings, paths: Iterable[str]) -> None:
 
 def remember(settings: Settings, renamed: dict[str, tuple[str, Lines]]) -> None:
     """So that a source's file that was landed before is known to be landed still, under its new name, and is not read again."""
-    with closing(_origins(settings)) as memory:
+    with closing(origin_memory(settings)) as memory:
         memory.execute("pragma secure_delete = on")
         for old, (new, lines) in renamed.items():
             memory.execute("update origin set landing_file = ?, line_count = ?, is_suspicious = 1 where landing_file = ?", [new, lines.count, old])
@@ -323,6 +323,7 @@ def _erasures(lake: Lake, hashes: set[str]) -> list[str]:
 
 
 def by_file(lines: Iterable[tuple[str, int]]) -> dict[str, set[int]]:
+    """Lines by their file."""
     found: dict[str, set[int]] = {}
     for path, line in lines:
         found.setdefault(path, set()).add(line)
@@ -342,6 +343,7 @@ def ids_on(con: Any, rows: str, wanted: dict[str, set[int]]) -> dict[str, dict[i
 
 
 def containers_of(settings: Settings, format: str) -> list[list[str]]:
+    """Where the lines of a format hold several records, by both of its selects."""
     return [path for target in ("inference", "feedback") if (sql := format_sql(settings, target, format)) for path in containers(sql)]
 
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.errors import NotConfigured
 from pipelines.settings import ROOT
+
+MOST_BYTES = 2**16
+"""A recipe of more is something else."""
 
 
 class _Strict(BaseModel):
@@ -132,7 +135,12 @@ def load(name: str) -> Recipe:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (ROOT / "schemas" / "recipe").glob("*.yml")))
         raise NotConfigured(f"there is no recipe {name}: give the path of a .yml file, or one of {known}")
+    if path.stat().st_size > MOST_BYTES:
+        raise NotConfigured(f"{path} is no valid recipe: it is larger than {MOST_BYTES:,} bytes")
     try:
-        return Recipe.model_validate(yaml.safe_load(path.read_text()))
-    except (ValidationError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, yaml.SafeLoader)):
+            raise NotConfigured(f"{path} is no valid recipe: an alias (*name) stands in it, and a few of them can stand for more than fits in memory")
+        return Recipe.model_validate(yaml.safe_load(text))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # not UTF-8 and what pydantic refuses are ValueErrors
         raise NotConfigured(f"{path} is no valid recipe: {error}") from error

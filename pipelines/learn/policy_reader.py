@@ -50,12 +50,34 @@ class Decision:
         return {"policy": self.policy, "candidates": list(self.candidates), "propensity": self.propensity}
 
 
+def _is_whole(plain: dict[str, Any]) -> bool:
+    """Whether a policy has all that a choice needs, for each of its models; raises KeyError, TypeError and the like where it has something else."""
+    models, value, cost, worth = plain["models"], plain["value"], plain["cost_usd"], plain["willingness_to_pay_usd"]
+    by_model = [value["intercept"], value["log_length"], cost["base"], cost["per_character"], *value["workload"].values(), *value["terms"].values()]
+    return (
+        all(isinstance(name, str) for name in [plain["policy_version"], *models])
+        and len(models) == len(set(models)) > 0
+        and 0 <= plain["exploration_share"] <= 1
+        and (worth is None or 0 < worth < math.inf)
+        and all(len(numbers) == len(models) and all(map(math.isfinite, numbers)) for numbers in by_model)
+        and all(math.isfinite(value["idf"][term]) for term in value["terms"])
+        and all(isinstance(names, list) for names in plain.get("candidates", {}).values())
+    )
+
+
 class Policy:
     """A policy as published. Safe to share between threads; `choose` changes nothing in it."""
 
     def __init__(self, plain: dict[str, Any]):
-        if plain.get("format") != FORMAT:
+        """Raises ValueError where this is no policy: found out here, and not at a caller's first prompt."""
+        if not isinstance(plain, dict) or plain.get("format") != FORMAT:
             raise ValueError(f"this is no policy of the format {FORMAT}")
+        try:
+            is_whole = _is_whole(plain)
+        except (AttributeError, KeyError, OverflowError, TypeError) as error:
+            raise ValueError(f"this policy cannot be used: {type(error).__name__}: {error}") from error
+        if not is_whole:
+            raise ValueError("this policy cannot be used: a number is missing or outside its range")
         self.version: str = plain["policy_version"]
         self.models: list[str] = plain["models"]
         self.epsilon: float = plain["exploration_share"]
@@ -65,7 +87,11 @@ class Policy:
     @classmethod
     def load(cls, path: str | Path) -> Policy:
         """Raises ValueError where the file is no policy."""
-        return cls(json.loads(Path(path).read_text(encoding="utf-8")))
+        try:
+            plain = json.loads(Path(path).read_text(encoding="utf-8"))
+        except RecursionError as error:
+            raise ValueError(f"this is no policy of the format {FORMAT}") from error
+        return cls(plain)
 
     def values(self, prompt: str, workload: str | None = None) -> list[float]:
         """Expected outcome (0..1) of each of `models`."""

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import cli
+from pipelines import cli, ingest
+from pipelines.errors import RetryLater
 from pipelines.settings import ROOT
 from tests.pipelines.test_ingest import own, user_format
 from tests.support.lakehouse import call, lines, log
@@ -123,6 +124,29 @@ def test_a_price_list_that_cannot_be_read_leaves_the_others_their_turn(flywheel)
     assert "gpt-4o" in flywheel("sql", "select feed_model from core.price")[1]
 
 
+def test_a_source_that_cannot_be_read_leaves_the_others_their_turn(flywheel, monkeypatch):
+    log(flywheel.folder / "good/a.jsonl", [call("a"), "{broken"])
+    (flywheel.folder / "flywheel.toml").write_text("".join(
+        f'[sources.{name}]\nurl = "{flywheel.folder}/{folder}"\nformat = "litellm"\n' for name, folder in (("a", "nowhere"), ("b", "good"), ("c", "missing"))
+    ))  # fmt: skip
+    for command, says in (("land", "b: 1 files"), ("ingest", "b → core.inference: 1 files")):
+        code, out, err = flywheel(command, "--day", "2026-11-20")
+        assert (code, says in out) == (cli.EXIT_STOP, True)
+        assert all(f"there is nothing at {flywheel.folder}/{folder}" in err.replace("\n", "").replace("at/", "at /") for folder in ("nowhere", "missing"))
+    log(flywheel.folder / "good/b.jsonl", [call("b"), "{broken"])
+    flywheel("ingest", flywheel.folder / "good/b.jsonl", "--format", "litellm", "--source", "a", "--day", "2026-11-20")
+    take = ingest.ingest_landed
+
+    def busy(settings, source, *rest, **given):
+        if source == "a":
+            raise RetryLater("a is busy")
+        return take(settings, source, *rest, **given)
+
+    monkeypatch.setattr(ingest, "ingest_landed", busy)
+    code, out, err = flywheel("replay")
+    assert (code, "a is busy" in err, "b → core.inference: 1 files, 2 records in" in out) == (cli.EXIT_RETRY, True, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -144,6 +168,29 @@ def test_what_cannot_be_written_is_one_clear_line(flywheel, arguments):
     (flywheel.folder / "held").write_text("a file, and no folder")
     code, _, err = flywheel(*arguments)
     assert (code, f"{arguments[-1] if 'simulate' not in arguments else 'held/x'} cannot be written" in " ".join(err.split())) == (cli.EXIT_STOP, True)
+
+
+@pytest.mark.parametrize("home", ["held", "held/home"])
+@pytest.mark.parametrize("arguments", [["status"], ["ingest", "held", "--format", "litellm"], ["build"], ["prices"]])
+def test_a_home_that_cannot_be_is_one_clear_line(flywheel, monkeypatch, arguments, home):
+    (flywheel.folder / "held").write_text("a file, and no folder")
+    monkeypatch.setenv("FLYWHEEL_HOME", str(flywheel.folder / home))
+    code, _, err = flywheel(*arguments)
+    assert (code, "where no folder can be made" in " ".join(err.split())) == (cli.EXIT_STOP, True)
+
+
+def test_a_format_that_is_not_utf8_is_one_clear_line(flywheel):
+    log(flywheel.folder / "formats/inference/mine.sql", b"\xff\xfe")
+    code, _, err = flywheel("ingest", log(flywheel.folder / "a.jsonl", ["{}"]), "--format", "mine")
+    assert (code, "mine.sql cannot be read" in "".join(err.splitlines())) == (cli.EXIT_STOP, True)
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(28, cli.EXIT_RETRY), (13, cli.EXIT_STOP)])
+def test_a_disk_that_fails_anywhere_is_one_clear_line(flywheel, monkeypatch, number, exit_code):
+    monkeypatch.setattr("pipelines.engine.views", lambda _: (_ for _ in ()).throw(OSError(number, os.strerror(number), "x")))
+    log(flywheel.home / "warehouse.duckdb", b"")
+    code, _, err = flywheel("replay")
+    assert (code, os.strerror(number) in err) == (exit_code, True)
 
 
 def test_a_replay_reads_with_the_format_of_the_settings_what_another_could_not_read(flywheel):

@@ -17,7 +17,7 @@ import pytest
 from pipelines import ingest, land
 from pipelines.errors import FlywheelError, RetryLater, SourceUnreadable, StopTheLine
 from pipelines.gate import data_docs
-from pipelines.ingest import ingest_landed, ingest_source
+from pipelines.ingest import ingest_landed, ingest_source, land_source
 from pipelines.lake import Lake
 from pipelines.settings import Source
 from tests.benchmarks import writers
@@ -44,6 +44,12 @@ def spoilt(id: str, key: str, text: str) -> str:
     return json.dumps(call(id) | {key: "@"}).replace('"@"', text)
 
 
+BEYOND = [
+    '"294247-01-01T00:00:00Z"', '"294247-01-01"', '"10000-01-01 00:00:00"', '"9999-12-31T23:59:59-12:00"', '"0001-01-01T00:00:00+14:00"',
+    '"290309-12-22 (BC) 00:00:00"', '"0044-03-15 (BC) 12:00:00Z"', "-9e10", "-62135596801", '"infinity"', "9e18",
+]  # fmt: skip
+"""Times outside the years 1 to 9999, as text and as numbers."""
+
 # File → bytes; ids that are kept; quarantined lines with a word of their promises or reason.
 HOSTILE: dict[str, tuple[bytes, set[str], dict[int, str]]] = {
     "truncated.jsonl.gz": (
@@ -66,8 +72,10 @@ HOSTILE: dict[str, tuple[bytes, set[str], dict[int, str]]] = {
         set(), dict.fromkeys(range(1, 10), ""),
     ),
     "years.jsonl": (
-        lines([call("y1", at="1970-01-01T00:00:00Z"), call("y2", at="2999-01-01T00:00:00Z"), spoilt("y3", "startTime", '"0001-01-01T00:00:00Z"')]),
-        set(), {1: "started_not_before_time", 2: "started_not_after_landing", 3: "started_not_before_time"},
+        lines([call("y1", at="1970-01-01T00:00:00Z"), call("y2", at="2999-01-01T00:00:00Z"), spoilt("y3", "startTime", '"0001-01-01T00:00:00Z"'),
+               *(spoilt(f"y{n}", "startTime", text) for n, text in enumerate(BEYOND, 4)), spoilt("y99", "endTime", BEYOND[0])]),
+        set(), {1: "started_not_before_time", 2: "started_not_after_landing", 3: "started_not_before_time",
+                **dict.fromkeys(range(4, 4 + len(BEYOND)), "startTime cannot be read"), 4 + len(BEYOND): "endTime cannot be read"},
     ),
     "ids.jsonl": (
         lines([call("'; drop table core.inference; --"), call("../../etc/passwd"), call("%2e%2e/\\..\\"), call('"} or 1=1'), call("🎉"),
@@ -288,6 +296,36 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_visible(tmp_path):
     assert all(text.startswith("RetryLater: ") for text in told), told
     ingest_source(settings, "app", DAY)
     assert hashes(settings) == hashes(undisturbed)
+
+
+def test_a_file_that_is_not_there_is_told_once_the_others_are_taken_in(tmp_path):
+    settings = warehouse(tmp_path / "home")
+    log(tmp_path / "logs/a.jsonl", [call("a")])
+    (tmp_path / "logs/b.jsonl").symlink_to(tmp_path / "nowhere")
+    for id in "az":
+        log(tmp_path / f"logs/{id}.jsonl", [call(id)])
+        with pytest.raises(SourceUnreadable, match=r"1 files were listed and are not there .*b\.jsonl"):
+            ingest_source(settings, "app", DAY)
+    assert ask(settings, "select inference_id from core.inference order by 1") == [("litellm:a",), ("litellm:z",)]
+
+
+def test_batches_are_bounded_by_files_and_by_bytes(tmp_path, monkeypatch):
+    settings = warehouse(tmp_path / "home")
+    for n in range(5):
+        log(tmp_path / f"logs/{n}.jsonl", b"x" * 10 + b"%d" % n)
+    land_source(settings, "app", str(tmp_path / "logs"), DAY)
+
+    def sizes() -> list[int]:
+        return [len(batch) for batch in ingest._batches(settings, Lake(settings), "app", "litellm", "inference", None, {})]
+
+    assert sizes() == [5]
+    monkeypatch.setattr(ingest, "BATCH_BYTES", 25)
+    assert sizes() == [2, 2, 1]
+    monkeypatch.setattr(ingest, "BATCH_BYTES", 1)
+    assert sizes() == [1] * 5
+    monkeypatch.setattr(ingest, "BATCH_BYTES", 2**30)
+    monkeypatch.setattr(ingest, "BATCH_FILES", 3)
+    assert sizes() == [3, 2]
 
 
 def user_format(folder: Path, tokens: str) -> Path:

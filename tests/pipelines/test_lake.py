@@ -139,12 +139,34 @@ def test_data_in_a_remote_store(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "failure", [OSError(28, "No space left on device"), duckdb.IOException("could not write"), OperationalError("insert", {"said": "secret"}, Exception("disk full"))]
+    "failure", [OSError(28, "No space left on device"), duckdb.IOException("could not write"), duckdb.OutOfMemoryException("failed to allocate\n\nsecret advice"),
+    OSError("url='https://host/x?sig=secret'"), OperationalError("insert", {"said": "secret"}, Exception("disk full"))]
 )
 def test_a_failure_of_storage_is_worth_another_try_and_quotes_no_values(failure):
     with pytest.raises(RetryLater, match="ingest stopped, as storage failed") as error, storage("ingest"):
         raise failure
     assert "secret" not in str(error.value)
+
+
+def test_what_a_person_must_change_is_told_from_a_full_disk(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for home in (tmp_path / "file", tmp_path / "file/home"):
+        with pytest.raises(NotConfigured, match=r"the setting `home` is .*, where no folder can be made: (File exists|Not a directory)"):
+            Lake(Settings(home=home))
+        with pytest.raises(NotConfigured, match="ingest stopped"), storage("ingest"):
+            home.mkdir()
+    with pytest.raises(NotConfigured, match=r"the catalog at .* cannot be opened: OperationalError: unable to open database file$"):
+        Lake(Settings(home=tmp_path / "home", catalog_uri=f"sqlite:///{tmp_path}/nowhere/x.db"))
+
+    def full(*_, **__):
+        raise OperationalError("create table secret", {}, Exception("disk I/O error"))
+
+    monkeypatch.setattr("pipelines.lake._Catalog", full)
+    with pytest.raises(RetryLater, match=r"the catalog at .* cannot be opened: Exception: disk I/O error$"):
+        Lake(Settings(home=tmp_path / "home"))
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(RetryLater, match="No space left on device"):
+        Lake(Settings(home=tmp_path / "another"))
 
 
 class Unplugged(MemoryFileSystem):

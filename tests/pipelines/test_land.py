@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from datetime import date
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pipelines.errors import NotConfigured, RetryLater
-from pipelines.land import land, landed_paths, origins, redacted
+from pipelines.errors import NotConfigured, RetryLater, SourceUnreadable
+from pipelines.land import land, landed_paths, origins, redacted, scrubbed
 from pipelines.settings import Settings
 
 DAY, LATER = date(2026, 11, 20), date(2026, 11, 23)
@@ -45,7 +46,7 @@ class Breaking(MemoryFileSystem):
 
     def info(self, path, **kwargs):
         if "unreachable" in path:
-            raise OSError("cannot connect to host")
+            raise OSError("cannot connect to host, url='http://host/x?sig=s3cr3t', nor http://me:s3cr3t@host/x, nor as s3cr3t")
         return super().info(path, **kwargs)
 
 
@@ -187,8 +188,78 @@ def test_a_source_cannot_land_elsewhere(settings, tmp_path, name):
         land(settings, name, str(path), DAY)
 
 
-def test_no_secret_of_a_url_is_told():
-    assert redacted("s3://key:secret@bucket/logs?sig=secret#secret") == "s3://bucket/logs"
+def test_what_is_listed_and_is_not_there_costs_no_other_file(settings, tmp_path):
+    good = [write(tmp_path / f"logs/{name}.jsonl", name.encode()) for name in "az"]
+    (tmp_path / "logs/b.jsonl").symlink_to(tmp_path / "nowhere")
+    for _ in range(2):
+        with pytest.raises(SourceUnreadable, match=r"app: 1 files were listed and are not there .*/logs/b\.jsonl$"):
+            land(settings, "app", str(tmp_path / "logs"), DAY)
+        assert len(landed_paths(settings, "app")) == len(good)
+    lost: list[str] = []
+    assert len(land(settings, "app", str(tmp_path / "logs"), DAY, lost=lost)) == len(good)
+    assert lost == [f"file://{tmp_path}/logs/b.jsonl"]
+
+
+def test_a_file_that_goes_between_a_look_and_a_read_costs_no_other(settings, breaking, monkeypatch):
+    for name in "abc":
+        breaking.pipe(f"/logs/{name}.jsonl", name.encode())
+    opened = Breaking._open
+    monkeypatch.setattr(Breaking, "_open", lambda self, path, **given: opened(self, path.replace("b.jsonl", "gone"), **given))
+    with pytest.raises(SourceUnreadable, match=r"breaking:///logs/b\.jsonl"):
+        land(settings, "app", "breaking://logs", DAY)
+    assert len(landed_paths(settings, "app")) == 2
+
+
+def test_what_is_no_file_is_left_out(settings, tmp_path):
+    write(tmp_path / "logs/a.jsonl", b"{}\n")
+    os.mkfifo(tmp_path / "logs/b.jsonl")
+    (tmp_path / "logs/c.jsonl").symlink_to("/dev/zero")
+    (tmp_path / "logs/d.jsonl").symlink_to(tmp_path / "logs")
+    for url in ("logs", "logs/*.jsonl"):
+        assert len(land(settings, "app", str(tmp_path / url), DAY)) == 1
+
+
+def test_a_name_that_is_not_utf8_lands_like_others(settings, tmp_path):
+    write(tmp_path / "logs/\udcff.jsonl", b"{}\n")
+    copied: list[int] = []
+    for _ in range(2):
+        (landed,) = land(settings, "app", str(tmp_path / "logs"), DAY, copied.append)
+        assert landed.origin.endswith("/logs/\\udcff.jsonl")
+    assert copied == [3]
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("s3://key:secret@bucket/logs?sig=secret#secret", "s3://bucket/logs"), ("filecache::http://me:secret@host/x?sig=secret::secret", "filecache::http://host/x"),
+        ("zip://*::http://me:secret@host/a.zip?sig=secret", "zip://*::http://host/a.zip"), ("filecache::simplecache::s3://key:secret@b/x", "filecache::simplecache::s3://b/x"),
+        ("http://me:sec#ret@host/x", "http://host/x"), ("http://[::1]:80/x", "http://[::1]:80/x"), ("file:///logs/what?.jsonl", "file:///logs/what?.jsonl"),
+        ("/logs/a::b@c?.jsonl", "/logs/a::b@c?.jsonl"),
+    ],
+)  # fmt: skip
+def test_a_url_is_told_without_its_secrets(url, told):
+    assert redacted(url) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "url", "told"),
+    [
+        ("403, url='http://host/x?sig=secret'", "", "403, url='http://host/x'"), ("Not Found for url: https://api.host/repos/me/secret/x", "github://me:secret@r/x", "Not Found for url: https://api.host/repos/me/…/x"),
+        ("refused with url: /x?sig=secret (Caused by 'http://me:secret@host')", "", "refused with url: /x (Caused by 'http://host')"),
+        ("530 p@ss w/o s", "ftp://me:p%40ss@host/x", "530 … w/o s"), ("as it was: a@b, C:/x, ::1", "s3://bucket/x", "as it was: a@b, C:/x, ::1"),
+    ],
+)  # fmt: skip
+def test_a_drivers_own_text_is_told_without_secrets(text, url, told):
+    assert scrubbed(text, url) == told
+
+
+def test_no_secret_of_a_url_is_told(breaking):
+    with pytest.raises(RetryLater, match="cannot connect to host") as unreachable:
+        origins("breaking://me:s3cr3t@unreachable/logs")
+    assert "s3cr3t" not in str(unreachable.value)
+    with pytest.raises(NotConfigured) as absent:
+        origins("memory://user:s3cr3t@nowhere/logs")
+    assert "s3cr3t" not in str(absent.value)
     with pytest.raises(NotConfigured) as error:
         origins("memory://user:s3cr3t@nowhere/logs")
     assert "s3cr3t" not in str(error.value)

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.ingest import ingest_source
 from pipelines.lake import Lake
-from pipelines.maintenance import MaintenanceReport, _awaited, _remove_orphans, maintain
+from pipelines.maintenance import MaintenanceReport, _awaited, _remove_orphans, _remove_parts, maintain
 from pipelines.settings import Settings
 from tests.support.lakehouse import build_marts, call, crashed_ingest, hashes, log, started, unaccounted, warehouse
 
@@ -94,6 +94,15 @@ def test_strays_go_and_what_is_under_way_stays(settings):
     assert [p for p in strays + litter if p.exists()] == []
     assert [p for p in under_way if not p.exists()] == []
     assert len(list((home / "landing").rglob("*.jsonl"))) == 3
+
+
+@pytest.mark.parametrize("name", ["ho[1]me", "ho*me"])
+def test_a_home_of_any_name_is_no_glob(tmp_path, name):
+    home, another = Settings(home=tmp_path / name), Settings(home=tmp_path / "ho1me")
+    litter, theirs = (old(s.home / "landing/app/day=2026-11-20/x.part") for s in (home, another))
+    kept = old(home.home / "landing/app/day=2026-11-20/x.part.jsonl")
+    _remove_parts(home, timedelta(days=1))
+    assert (litter.exists(), kept.exists(), theirs.exists()) == (False, True, True)
 
 
 def test_it_finishes_what_a_crash_cut_off(tmp_path):

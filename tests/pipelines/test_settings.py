@@ -12,6 +12,8 @@ from pipelines.errors import NotConfigured
 from pipelines.settings import Settings
 
 SECRET = "90210911"
+TOO_FEW_OR_MANY = ("1KB", "0%", "10MB", "0.0000001%", "101%", "999999999999999GB")
+BOUNDED = ("max_line_bytes", "max_file_bytes", "max_expansion", "threads")
 
 
 @pytest.fixture
@@ -48,7 +50,10 @@ def test_what_is_wrong_is_named_and_not_shown(told, text, named):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('memory_limit = "lots"', "is no size such as 800MB"), ('catalog_uri = "nonsense"', "is no SQLAlchemy URL"),
+        ('memory_limit = "lots"', "is no size such as 800MB"), *((f'memory_limit = "{limit}"', "is no size that DuckDB can work with") for limit in TOO_FEW_OR_MANY),
+        *((f"{name} = {least}", f"{name}\n  Input should be greater than or equal to 1") for name in BOUNDED for least in (0, -1)),
+        ("[retention]\nlanding = 99999999999", "retention.landing\n  Input should be less than or equal to 36500"), ("window_days = 9999999", "window_days\n"),
+        ('catalog_uri = "nonsense"', "is no SQLAlchemy URL"),
         ('catalog_uri = "mysql://u@host/x"', "the driver of this database is not installed: No module named 'MySQLdb'"),
         ('landing_url = "s3://lake/landing"', "the driver of s3:// is not installed: Install s3fs"),
         ('warehouse_url = "nothing://lake/x"', "no store is known by nothing://"),

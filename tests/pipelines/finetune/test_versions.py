@@ -15,6 +15,7 @@ import pytest
 from pipelines.errors import NotConfigured, StopTheLine
 from pipelines.export.finetune import export_dataset
 from pipelines.finetune import STEPS, stages
+from pipelines.finetune.recipe import load
 from pipelines.finetune.versions import build_dataset, difference, task_publish, task_step
 from pipelines.lake import Lake
 from pipelines.settings import ROOT
@@ -31,6 +32,19 @@ CALLS = [
     said("p1", "same?", "yes"), said("p2", "same?", "no", good=0.1),
 ]  # fmt: skip
 SPLIT = {"split": {"by": "group", "test_share": 0.2}}
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"recipe: \xff", "can't decode byte"), (b"a: " + b"[" * 2_000, "recursion"), (b"a: &a [1]\nb: [*a, *a]", r"an alias \(\*name\) stands in it"),
+        (b"&a [*a]", "an alias"), (b"#" * 2**21, "larger than 1,048,576 bytes"), (b"recipe: " + b"9" * 5_000, "digits"), (b"calls: {from_day: 2026-99-99}", "month"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_recipe_is_said_so(tmp_path: Path, raw: bytes, says: str) -> None:
+    (tmp_path / "x.yml").write_bytes(raw)
+    with pytest.raises(NotConfigured, match=f"no valid recipe: .*{says}"):
+        load(str(tmp_path / "x.yml"))
 
 
 def crashed_build(settings, n: int, after: bool) -> None:

@@ -115,6 +115,36 @@ def test_a_foreign_file_is_no_policy(tmp_path: Path):
         Policy.load(tmp_path / "x.json")
 
 
+@pytest.mark.parametrize("text", ["[1]", '"x"', "null", "", "[" * 100_000, '{"format": "inference-flywheel-policy/1"}', b"\xff"])
+def test_whatever_else_is_in_a_file_is_no_policy(tmp_path: Path, text):
+    (tmp_path / "x.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError):  # json has words of its own
+        Policy.load(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "worse"),
+    [
+        ("exploration_share", 5), ("exploration_share", -0.1), ("exploration_share", math.nan), ("exploration_share", "0.1"), ("models", None), ("models", []),
+        ("models", ["big"]), ("models", ["big", "big"]), ("willingness_to_pay_usd", 0), ("value", {}), ("value", []), ("cost_usd", {"base": [1, 1], "per_character": [0, None]}),
+        ("cost_usd", {"base": [1, 10**400], "per_character": [0, 0]}), ("candidates", {"legal": 1}), ("candidates", []), ("policy_version", None),
+    ],
+)  # fmt: skip
+def test_a_policy_that_is_not_whole_is_refused_before_it_is_asked(key, worse):
+    plain, *_ = toy()
+    assert Policy(plain)
+    with pytest.raises(ValueError, match="this policy cannot be used"):
+        Policy(plain | {key: worse})
+    del plain[key]
+    if key != "candidates":
+        with pytest.raises(ValueError, match="this policy cannot be used"):
+            Policy(plain)
+    plain, *_ = toy()
+    del plain["value"]["idf"]["contract"]
+    with pytest.raises(ValueError, match="this policy cannot be used"):
+        Policy(plain)
+
+
 def test_a_long_prompt_is_read_at_both_ends():
     plain, *_ = toy()
     policy = Policy(plain)
