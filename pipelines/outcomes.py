@@ -45,7 +45,9 @@ LARGEST_WEIGHT = 7.0
 UNANIMOUS_SHARE, UNANIMOUS_COUNT, UNANIMOUS_CHANCE = 0.98, 20, 0.001
 DRIFT_SCORE, DRIFT_Z = 0.08, 4.0
 PEER_SCORE = 0.03
-"""How much less than its peers a rater agrees with all other evidence before it is flagged, if also four standard errors."""
+"""How much less than its peers a rater agrees with all other evidence before it is flagged, if also four standard errors. Peers are the other
+raters of its channel, constant ones left out: where most calls go well, who finds all of them good agrees with much and knows nothing. Who finds
+nearly all good is no measure either, so peers must also agree more beyond chance."""
 
 CHANNEL = "signal_name, rater_kind, level, is_last_call"
 CELL = "concat(c.source, ':', coalesce(c.traffic_kind, ''))"
@@ -137,15 +139,18 @@ def _week(con: Any, monday: date) -> list[dict[str, Any]]:
     raters = con.sql(RATERS).to_arrow_table().to_pylist()
     found = estimate(voices, np.array([called.get(cell, 0) for cell in cells]), np.array([[cell in c["cells"] for c in channels] for cell in cells]), channels, raters)
 
+    constant_channel, constant_rater = _constant(voices, len(channels), np.array([r["channel_no"] for r in raters], dtype=int))
     rows = []
     for rater in [*({"channel_no": n, "rater_id": None} for n in range(len(channels))), *(r for r in raters if r["rater_id"] is not None)]:
         n = rater["channel_no"]
         channel = channels[n]
         if rater["rater_id"] is None:
-            mine, others, share = voices.channel == n, None, found.channel_share[:, n]
+            mine, peers, share = voices.channel == n, None, found.channel_share[:, n]
+            is_constant = constant_channel[n]
         else:
             mine = voices.rater == rater["rater_no"]
-            others, share = (voices.channel == n) & ~mine, found.rater_share[:, rater["rater_no"]]
+            peers, share = (voices.channel == n) & ~mine & ~constant_rater[voices.rater], found.rater_share[:, rater["rater_no"]]
+            is_constant = constant_rater[rater["rater_no"]]
         weights = weight_of(share) if channel["shape"] == "judgement" else np.zeros(FIFTHS)
         rows.append({
             "week_day": monday, **{k: channel[k] for k in ("signal_name", "rater_kind", "level", "is_last_call", "rule", "shape", "cells", "matured_after_ms")},
@@ -153,7 +158,7 @@ def _week(con: Any, monday: date) -> list[dict[str, Any]]:
             "present_if_success_share": None if channel["shape"] == "fact" else found.present[1, n],
             "present_if_failure_share": None if channel["shape"] == "fact" else found.present[0, n],
             "present_weight": found.present_weight[n], "absent_weight": found.absent_weight[n],
-            **{f"weight_{k + 1}": weights[k] for k in range(FIFTHS)}, **_record(voices, found, mine, others, share, channel["shape"]),
+            **{f"weight_{k + 1}": weights[k] for k in range(FIFTHS)}, **_record(voices, found, mine, peers, share, channel["shape"], bool(is_constant)),
         })  # fmt: skip
     return rows
 
@@ -291,40 +296,56 @@ def _rater_prior(rater_says: np.ndarray, channel_says: np.ndarray, channel_share
     return prior / prior.sum(axis=2, keepdims=True)
 
 
-def _record(voices: Voices, found: Found, mine: np.ndarray, others: np.ndarray | None, share: np.ndarray, shape: str) -> dict[str, Any]:
-    """What a rater's own signals show: how well they tell good from bad, and whether they are constant, inverted or drifting."""
+def _constant(voices: Voices, n_channel: int, rater_channel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """By channel and by rater: whether it always says the same, or does so more unanimously than the rest of its channel by chance."""
+    judging = voices.fifth >= 0
+    rater = np.bincount((voices.rater * FIFTHS + voices.fifth)[judging], minlength=len(rater_channel) * FIFTHS).reshape(-1, FIFTHS)
+    channel = np.zeros((n_channel, FIFTHS))
+    np.add.at(channel, rater_channel, rater)
+
+    def is_constant(said: np.ndarray, others: np.ndarray) -> np.ndarray:
+        top = np.arange(len(said)), said.argmax(axis=1)
+        by_chance = np.where(others.any(axis=1), ((others[top] + 1) / (others.sum(axis=1) + 2)) ** said[top], 1.0)
+        return (said[top] >= UNANIMOUS_SHARE * said.sum(axis=1)) & ((said.sum(axis=1) >= UNANIMOUS_COUNT) | (by_chance < UNANIMOUS_CHANCE))
+
+    return is_constant(channel, np.zeros_like(channel)), is_constant(rater, channel[rater_channel] - rater)
+
+
+def _record(voices: Voices, found: Found, mine: np.ndarray, peers: np.ndarray | None, share: np.ndarray, shape: str, is_constant: bool) -> dict[str, Any]:
+    """What a rater's own signals show: how well they tell good from bad, and whether they are inverted, drifting, or worse than those of `peers`."""
     score, week = voices.score[mine], voices.is_this_week[mine]
     record = {
         "week_signal_count": int(week.sum()), "mean_score_share": float(score.mean()) if len(score) else None,
         "week_mean_score_share": float(score[week].mean()) if week.any() else None,
         "discrimination_share": None, "agreement_share": None, "agreement_share_low": None, "agreement_share_high": None, "peer_agreement_share": None,
-        "is_constant": False, "is_inverted": False, "is_drifting": False, "is_disagreeing": False,
+        "is_constant": is_constant, "is_inverted": False, "is_drifting": False, "is_disagreeing": False,
     }  # fmt: skip
     if shape != "judgement" or not len(score):
         return record
     # The chance that a good call gets the higher score, ties halved (area under the ROC curve).
     above = float(share[1] @ (np.cumsum(share[0]) - share[0] / 2))
-    counts = np.bincount(voices.fifth[mine], minlength=FIFTHS)
-    top = int(counts.argmax())
-    unanimous = counts[top] >= UNANIMOUS_SHARE * counts.sum()
-    by_chance = 1.0
-    if others is not None and others.any():
-        by_chance = ((np.sum(voices.fifth[others] == top) + 1) / (others.sum() + 2)) ** int(counts[top])
-    record["is_constant"] = bool(unanimous and (counts.sum() >= UNANIMOUS_COUNT or by_chance < UNANIMOUS_CHANCE))
     record["discrimination_share"] = above
     record["is_inverted"] = bool(above < 0.45)
     # Agreement with all other evidence, and the mean score, before this week and in it.
-    agreed = score * found.without[mine] + (1 - score) * (1 - found.without[mine])
+    agreed, beyond_chance = _agreement(voices, found, mine)
     record["is_drifting"] = any(abs(_change(x[~week], x[week])) > DRIFT_SCORE for x in (score, agreed))
     record["agreement_share"] = mean = float(agreed.mean())
     if len(agreed) > 1:
         half = float(student.ppf(0.975, len(agreed) - 1) * agreed.std(ddof=1) / np.sqrt(len(agreed)))
         record |= {"agreement_share_low": max(0.0, mean - half), "agreement_share_high": min(1.0, mean + half)}
-    if others is not None and others.any():
-        peers = voices.score[others] * found.without[others] + (1 - voices.score[others]) * (1 - found.without[others])
-        record["peer_agreement_share"] = float(peers.mean())
-        record["is_disagreeing"] = _change(peers, agreed) < -PEER_SCORE
+    if peers is not None and peers.any():
+        peers_agreed, peers_beyond_chance = _agreement(voices, found, peers)
+        record["peer_agreement_share"] = float(peers_agreed.mean())
+        record["is_disagreeing"] = _change(peers_agreed, agreed) < -PEER_SCORE and beyond_chance < peers_beyond_chance
     return record
+
+
+def _agreement(voices: Voices, found: Found, where: np.ndarray) -> tuple[np.ndarray, float]:
+    """How far each score agrees with the probability of success by all that is known otherwise; and by how much on average more than the same
+    scores would if dealt out at random."""
+    score, success = voices.score[where], found.without[where]
+    agreed = score * success + (1 - score) * (1 - success)
+    return agreed, float(agreed.mean() - score.mean() * success.mean() - (1 - score.mean()) * (1 - success.mean()))
 
 
 def _change(before: np.ndarray, now: np.ndarray) -> float:

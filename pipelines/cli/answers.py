@@ -138,7 +138,7 @@ def review(
         return
     rows, names = queue(settings, limit, with_text=prompts)
     shown = [tuple(round(v, 3) if isinstance(v, float) else v for v in row) for row in rows]
-    console.print(table_of(names, shown, "Calls to look at; expected is the probability of finding an error"))
+    console.print(table_of(names, shown, "Calls to look at; expected is the probability of finding an error, an answer counts until by"))
 
 
 @explain.command()

@@ -39,7 +39,7 @@ def routing_evaluate(
     context: Annotated[list[str] | None, typer.Option(help="Column known before the choice; may be repeated; default: all context_*")] = None,
     cluster: Annotated[str | None, typer.Option(help="Column: trace, session or tenant; default: cluster where there, else each row is its own")] = None,
     candidates: Annotated[str | None, typer.Option(help="Column: list or JSON array of what could be chosen; default: candidates where there, else all")] = None,
-    cost: Annotated[str | None, typer.Option(help="Column: cost in USD; default: cost_usd where there")] = None,
+    cost: Annotated[str | None, typer.Option(help="Column: cost in USD; default: cost_usd where there; '': judge no cost")] = None,
     estimate_propensity: Annotated[bool, typer.Option("--estimate-propensity", help="Estimate propensities from the context")] = False,
     intervals: Annotated[str, typer.Option(help="skewed, normal, bootstrap or empirical_bernstein; all by cluster")] = "skewed",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,

@@ -138,7 +138,9 @@ def export_routing(settings: Settings, format: str, to: str) -> Export:
             done.funnel += _written(con, format, done.funnel[-1]["rows"], sum(done.rows.values()))
             if not sum(done.rows.values()):
                 steps = "; ".join(f"{s['kept']}: {s['rows']}" for s in done.funnel)
-                raise StopTheLine(f"nothing to export as {format}: {steps}. {contract(chosen.source).table} says what each step means")
+                (matured,) = con.execute("select count(*) from datasets.routing_log where is_matured").fetchone()
+                advice = f"{chosen.source} says what each step means" if matured else "no outcome is final yet; flywheel build works outcomes out, and young calls take some days"
+                raise StopTheLine(f"nothing to export as {format}: {steps}; {advice}")
         _describe(scratch, done, chosen, snapshots, files)
         publish(scratch, to)
     finally:

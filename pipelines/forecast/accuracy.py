@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
-import io
 from pathlib import Path
 
 import pandas as pd
+
+from pipelines.drawing import saved
 
 LEVELS = {"part": "spend of a tenant, workload and model", "total": "spend in all", "price_change": "change of a list price", "capability_price": "price of a capability"}
 SHOWN = {
@@ -98,12 +99,9 @@ def write(record: pd.DataFrame, path: Path) -> tuple[Path, Path]:
     latest = record[record["origin_at"] == record.groupby("level")["origin_at"].transform("max")]
     latest = latest.sort_values(["level", "first_step", "last_step", "method"], key=lambda s: s.map(list(LEVELS).index) if s.name == "level" else s)
     figure = draw(latest)
-    page, picture = path.with_suffix(".html"), path.with_suffix(".png")
-    figure.savefig(picture, dpi=130, metadata={"Software": None})
-    drawing = io.StringIO()
-    figure.savefig(drawing, format="svg", metadata={"Date": None})
-    svg = drawing.getvalue()
-    body = [f"<h1>How good are the forecasts?</h1><ul>{''.join(f'<li>{html.escape(s)}</li>' for s in sentences(latest))}</ul>{svg[svg.index('<svg'):]}"]
+    page = path.with_suffix(".html")
+    picture, svg = saved(figure, path)
+    body = [f"<h1>How good are the forecasts?</h1><ul>{''.join(f'<li>{html.escape(s)}</li>' for s in sentences(latest))}</ul>{svg}"]
     for level, part in latest.groupby("level", sort=False):
         body.append(f"<h2>{html.escape(LEVELS[level].capitalize())}</h2><p>Record before {part['origin_at'].iloc[0]:%Y-%m-%d}.</p>")
         shown = [c for c in SHOWN if c in part and part[c].notna().any()]

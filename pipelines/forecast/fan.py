@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-import io
 from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
 
+from pipelines.drawing import saved
 from pipelines.forecast.spend import QUANTILE_COLUMNS, Forecast
 
 
@@ -33,17 +33,14 @@ def draw_total(found: Forecast, rows: pd.DataFrame, path: Path) -> tuple[Path, P
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     axes.tick_params(axis="x", rotation=30)
-    png, page = path.with_suffix(".png"), path.with_suffix(".html")
-    figure.savefig(png, dpi=150, metadata={"Software": None})
-    drawing = io.StringIO()
-    figure.savefig(drawing, format="svg", metadata={"Date": None})
-    svg = drawing.getvalue()
+    page = path.with_suffix(".html")
+    png, svg = saved(figure, path)
     cells = "".join(
         f"<tr><td>{day}</td><td>{point:,.2f}</td><td>{low:,.2f}</td><td>{high:,.2f}</td></tr>"
         for day, point, low, high in zip(total["usage_day"], points, total["forecast_q05_usd"], total["forecast_q95_usd"], strict=True))
     page.write_text(
         f"<!doctype html><meta charset='utf-8'><title>{html.escape(title)}</title>"
         "<style>body{font:15px sans-serif;margin:2em auto;max-width:60em}svg{width:100%;height:auto}td,th{padding:0 1em;text-align:right}</style>"
-        f"<h1>{html.escape(title)}</h1>{svg[svg.index('<svg'):]}"
+        f"<h1>{html.escape(title)}</h1>{svg}"
         f"<table><tr><th>day</th><th>expected</th><th>90 % from</th><th>to</th></tr>{cells}</table>\n")
     return png, page

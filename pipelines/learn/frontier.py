@@ -10,11 +10,12 @@ LLMRouterBench (arXiv 2601.07206; gap to the oracle), Guo et al. 2017 (expected 
 from __future__ import annotations
 
 import html
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from pipelines.drawing import saved
 
 ORDER_OF_TIES = 1e-12  # two quality figures nearer than this are the same
 
@@ -184,19 +185,16 @@ def draw(curves: list[Curve], path: Path, title: str, cost_label: str, quality_l
     axes.set(title=title, xlabel=cost_label, ylabel=quality_label)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    png, page = path.with_suffix(".png"), path.with_suffix(".html")
-    figure.savefig(png, dpi=150, metadata={"Software": None})
-    drawing = io.StringIO()
-    figure.savefig(drawing, format="svg", metadata={"Date": None})
+    page = path.with_suffix(".html")
+    png, svg = saved(figure, path)
     rows = "".join(
         f"<tr><td>{html.escape(curve.name)}</td><td>{c:.6g}</td><td>{q:.4f}</td></tr>"
         for curve in curves for c, q in zip(curve.cost, curve.quality, strict=True)
     )
-    svg = drawing.getvalue()
     page.write_text(
         f"<!doctype html><meta charset='utf-8'><title>{html.escape(title)}</title>"
         "<style>body{font:15px sans-serif;margin:2em auto;max-width:60em}svg{width:100%;height:auto}td,th{padding:0 1em;text-align:left}</style>"
-        f"<h1>{html.escape(title)}</h1>{svg[svg.index('<svg'):]}"
+        f"<h1>{html.escape(title)}</h1>{svg}"
         f"<table><tr><th>router</th><th>{html.escape(cost_label)}</th><th>{html.escape(quality_label)}</th></tr>{rows}</table>\n"
     )
     return png, page

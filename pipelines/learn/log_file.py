@@ -7,11 +7,17 @@ One row a decision. `action` names what was chosen, `propensity` is the probabil
 target is `target`, the action it would choose, or `target_<action>`, its probability of each action. Where there are `logging_<action>`
 columns, they are the probabilities of all actions when the choice was made and stand for `propensity`. `candidates` (a list, or a JSON array)
 names what could be chosen at all, `cluster` the trace or tenant, `cost_usd` the cost, `context_*` what was known before the choice.
+
+Of the columns that begin with `target_`, those are probabilities whose name ends with a logged action, and beside such all that lie within
+0..1: an action may never have been logged. So a column `logging_policy` or `target_ms` is something else.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -22,7 +28,7 @@ from pipelines.contracts import literal, quoted
 from pipelines.engine import connect
 from pipelines.errors import StopTheLine
 from pipelines.learn.exploration import Exploration, advise
-from pipelines.learn.logged_data import LoggedData
+from pipelines.learn.logged_data import LoggedData, probabilities
 from pipelines.learn.offpolicy import Comparison, Estimate, Evaluation, OffPolicy
 from pipelines.learn.propensity import estimate_propensity
 from pipelines.settings import Settings
@@ -38,7 +44,8 @@ FEWEST_FOR_ADVICE = 100
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of columns. None: the usual name where it is there, else without. `target`, `against` and `logging` also stand for `<name>_<action>`."""
+    """Names of columns. None: the usual name where it is there, else without; an empty one: without. `target`, `against` and `logging` also stand
+    for `<name>_<action>`."""
 
     action: str = "action"
     reward: str = "reward"
@@ -54,11 +61,13 @@ class Columns:
 
 @dataclass(frozen=True, eq=False)
 class JudgedFile:
-    """What the file says of the target. `advice` is empty where the log does not show which choice was the likelier."""
+    """What the file says of the target. `advice` is empty where the log does not show which choice was the likelier, or what could be gained.
+    Cost is judged only where each row has one; `unknown_cost_count` rows have none."""
 
     logged: LoggedData
     actions: list[str]
     unknown_reward_count: int
+    unknown_cost_count: int
     has_context: bool
     evaluation: Evaluation
     against_logged: Comparison
@@ -68,7 +77,8 @@ class JudgedFile:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is unknown is null."""
         return _plain({
-            "row_count": len(self.logged), "unknown_reward_count": self.unknown_reward_count, "actions": self.actions, "has_context": self.has_context,
+            "row_count": len(self.logged), "unknown_reward_count": self.unknown_reward_count, "unknown_cost_count": self.unknown_cost_count,
+            "actions": self.actions, "has_context": self.has_context,
             "can_tell": self.evaluation.verdict.can_tell, "reasons": self.evaluation.verdict.reasons, "logged_reward": float(self.logged.reward.mean()),
             "reward": {name: asdict(one) for name, one in self.evaluation.reward.items()},
             "cost_usd": None if self.evaluation.cost_usd is None else {name: asdict(one) for name, one in self.evaluation.cost_usd.items()},
@@ -82,7 +92,8 @@ def evaluate_file(settings: Settings, path: str, columns: Columns = Columns(), *
     policy in the same file. `method`: of the intervals, see `OffPolicy`. `estimated`: propensities are estimated from the context, and those in the file, if any, not looked at.
 
     Raises `StopTheLine` where the file cannot be what it should be: columns that are missing, propensities outside (0, 1], probabilities that do
-    not sum to one, values that are missing. Rows whose reward is null are left out and counted.
+    not sum to one, values that are missing; rows are told as they stand in the file, the first is row 1. Rows whose reward is null are left out
+    and counted.
     """
     with connect(settings) as con:
         table = _Table(con, path)
@@ -95,7 +106,7 @@ def evaluate_file(settings: Settings, path: str, columns: Columns = Columns(), *
     judge = OffPolicy(logged, method=method, seed=seed)
     target, other = policies
     return JudgedFile(
-        logged, actions, unknown, table.has_context, judge.evaluate(target), judge.compare(None, target),
+        logged, actions, unknown, table.unknown_cost_count, table.has_context, judge.evaluate(target), judge.compare(None, target),
         None if other is None else judge.compare(other, target), _advice(judge, target),
     )
 
@@ -106,6 +117,8 @@ def _advice(judge: OffPolicy, target: np.ndarray) -> list[Exploration]:
     Without the probabilities of all actions, the likelier choice is known where what was chosen had more than one half. Such rows stand for all.
     """
     logged, rows = judge.logged, np.arange(len(judge.logged))
+    if np.ptp(logged.reward) == 0:
+        return []
     if logged.logging_policy is not None:
         greedy, known = logged.logging_policy.argmax(axis=1), rows
     else:
@@ -130,7 +143,7 @@ class _Table:
         reader = next((r for end, r in READERS.items() if path.lower().endswith(end)), None)
         if reader is None:
             raise StopTheLine(f"{path}: how to read it is told by its ending, one of {', '.join(READERS)}")
-        self._con, self._path, self.has_context = con, path, True
+        self._con, self._path, self.has_context, self.unknown_cost_count = con, path, True, 0
         try:
             con.execute(f"create view log as select * from {reader.format(literal(path))}")
             self._types = {row[0]: str(row[1]) for row in con.execute("describe log").fetchall()}
@@ -140,7 +153,8 @@ class _Table:
     def read(self, columns: Columns, estimated: bool) -> tuple[LoggedData, tuple[np.ndarray, np.ndarray | None], list[str], int]:
         """Decisions, target and other policy as n×k probabilities, names of the actions, and how many rows had no reward."""
         action, reward = self._need(columns.action, "action"), self._need(columns.reward, "reward")
-        self._where = f"where {quoted(reward)} is not null"
+        self._is_kept = f"{quoted(reward)} is not null"
+        self._where = f"where {self._is_kept}"
         rows, kept, nameless = self._con.execute(
             f"select count(*), count({quoted(reward)}), count(*) filter ({quoted(reward)} is not null and {quoted(action)} is null) from log"
         ).fetchone()
@@ -151,21 +165,24 @@ class _Table:
         self._against = columns.against
         self._seen = {name for (name,) in self._con.execute(f"select distinct cast({quoted(action)} as varchar) from log {self._where}").fetchall()}
         policies = [name for name in (columns.target, columns.against) if name]
-        actions = sorted(self._seen.union(self._parts(columns.logging), *(self._names(name) for name in policies)))
+        self._families = {name: self._family(name) for name in {*policies, columns.logging}}
+        actions = sorted(self._seen.union(self._families[columns.logging], *(self._names(name) for name in policies)))
         if len(actions) > 1_000:
             raise StopTheLine(f"{self._path}: {action} has {len(actions):,} different values; it is to name what was chosen, such as a model")
         probability = [self._policy(name, actions) for name in policies]
-        logging = None if estimated or not self._parts(columns.logging) else self._chances(columns.logging, actions)
+        logging = None if estimated or not self._families[columns.logging] else self._chances(columns.logging, actions)
         if estimated:
             propensity = np.ones(kept)
         else:
             propensity = logging if logging is not None else self._numbers(self._need(columns.propensity, "propensity", "; or have it estimated from the context"))
         cluster, cost = self._have(columns.cluster, "cluster"), self._have(columns.cost_usd, "cost_usd")
-        logged = LoggedData(
-            self._context(columns.context, kept), self._place(action, actions), self._numbers(reward), propensity, len(actions), candidates=self._candidates(columns, actions),
-            cluster=None if cluster is None else self._clusters(cluster),
-            cost_usd=None if cost is None else self._numbers(cost), action_names=actions,
-        )
+        arrays = self._context(columns.context, kept), self._place(action, actions), self._numbers(reward), propensity, len(actions)
+        more = {
+            "candidates": self._candidates(columns, actions), "cluster": None if cluster is None else self._clusters(cluster),
+            "cost_usd": None if cost is None else self._costs(cost), "action_names": actions,
+        }
+        with self._in_words_of_the_file():
+            logged = LoggedData(*arrays, **more)
         return logged, (probability[0], probability[1] if columns.against else None), actions, rows - kept
 
     def _need(self, name: str, option: str, otherwise: str = "") -> str:
@@ -174,17 +191,45 @@ class _Table:
         return name
 
     def _have(self, name: str | None, usual: str) -> str | None:
-        if name is not None:
+        if name:
             return self._need(name, usual.removesuffix("_usd"))
+        if name is not None:
+            return None
         return usual if usual in self._types else None
 
-    def _parts(self, name: str) -> dict[str, str]:
-        """Column by action of `<name>_<action>`."""
+    def _row(self, place: int) -> int:
+        """Where the row at a place of the arrays stands in the file, counted from 1: rows without a reward are not among them."""
+        counted = f"select row_number() over () as file_row, {self._is_kept} as is_kept from log"
+        return self._con.execute(f"select file_row from ({counted}) where is_kept order by file_row limit 1 offset {place}").fetchone()[0]
+
+    @contextmanager
+    def _in_words_of_the_file(self) -> Iterator[None]:
+        """What is wrong with arrays, told of the file that they came from."""
+        try:
+            yield
+        except StopTheLine as error:
+            told = re.sub(r"(?<=the first is row )\d+", lambda found: f"{self._row(int(found[0])):,}", str(error))
+            raise StopTheLine(f"{self._path}: {told}") from error
+
+    def _starting(self, name: str) -> dict[str, str]:
+        """Column by what follows `<name>_`."""
         return {column.removeprefix(f"{name}_"): column for column in self._types if column.startswith(f"{name}_")}
+
+    def _family(self, name: str) -> dict[str, str]:
+        """Column by action of `<name>_<action>`: of the logged actions, and beside these all that hold nothing but probabilities."""
+        parts = self._starting(name)
+        if not self._seen & parts.keys():
+            return {}
+        return {action: column for action, column in parts.items() if action in self._seen or self._within_one(column)}
+
+    def _within_one(self, name: str) -> bool:
+        if not _is_number(self._types[name]):
+            return False
+        return self._con.execute(f"select bool_and(coalesce({quoted(name)} between 0 and 1, false)) from log {self._where}").fetchone()[0]
 
     def _names(self, name: str) -> set[str]:
         if name not in self._types:
-            return set(self._parts(name))
+            return set(self._families[name])
         return {str(value) for (value,) in self._con.execute(f"select distinct cast({quoted(name)} as varchar) from log {self._where}").fetchall() if value is not None}
 
     def _policy(self, name: str, actions: list[str]) -> np.ndarray:
@@ -193,15 +238,20 @@ class _Table:
             if missing := self._con.execute(f"select count(*) from log {self._where} and {quoted(name)} is null").fetchone()[0]:
                 raise StopTheLine(f"{self._path}: {name} is missing in {missing:,} rows")
             return np.eye(len(actions))[self._place(name, actions).astype(int)]
-        if not self._parts(name):
+        if not self._families[name]:
             self._need(name, "against" if name == self._against else "target", f", or give {name}_<action> columns of probabilities")
         return self._chances(name, actions)
 
     def _chances(self, name: str, actions: list[str]) -> np.ndarray:
-        parts = self._parts(name)
+        parts = self._families[name]
         if forgotten := [one for one in actions if one in self._seen and one not in parts]:
             raise StopTheLine(f"{self._path} has {name}_<action> columns, but none for the logged {', '.join(forgotten)}; give zeros where it is never chosen")
-        return self._fetch([self._number(parts[one]) if one in parts else "0.0" for one in actions])
+        chances = self._fetch([self._number(parts[one]) if one in parts else "0.0" for one in actions])
+        with self._in_words_of_the_file():
+            if (missing := ~np.isfinite(chances)).any():
+                one = int(missing.any(axis=0).argmax())
+                raise StopTheLine(f"{parts[actions[one]]} is missing or no number in {missing[:, one].sum():,} rows; the first is row {missing[:, one].argmax()}")
+            return probabilities(" + ".join(parts.values()), chances, chances.shape)
 
     def _candidates(self, columns: Columns, actions: list[str]) -> np.ndarray | None:
         name = self._have(columns.candidates, "candidates")
@@ -211,7 +261,7 @@ class _Table:
         return self._fetch([f"coalesce(cast(list_contains({listed}, {literal(one)}) as double), 0)" for one in actions]).astype(bool)
 
     def _context(self, names: tuple[str, ...] | None, kept: int) -> np.ndarray:
-        chosen = list(self._parts("context").values()) if names is None else [self._need(name, "context") for name in names]
+        chosen = list(self._starting("context").values()) if names is None else [self._need(name, "context") for name in names]
         features = []
         for name in chosen:
             kind, column = self._types[name], quoted(name)
@@ -221,7 +271,7 @@ class _Table:
                     raise StopTheLine(f"{self._path}: {name} has more than {MOST_VALUES} different texts; give numbers or a category")
                 features += [f"cast(cast({column} as varchar) is not distinct from {'null' if v is None else literal(v)} as double)" for v in values]
                 continue
-            if not (kind == "BOOLEAN" or kind.startswith("DECIMAL") or kind in _NUMERIC):
+            if not (kind == "BOOLEAN" or _is_number(kind)):
                 raise StopTheLine(f"{self._path}: {name} is {kind}; what was known before the choice is given as numbers, booleans or short categories")
             features.append(f"coalesce(cast({column} as double), 0)")
             if self._con.execute(f"select bool_or({column} is null) from log {self._where}").fetchone()[0]:
@@ -247,6 +297,12 @@ class _Table:
     def _numbers(self, name: str) -> np.ndarray:
         return self._fetch([self._number(name)])[:, 0]
 
+    def _costs(self, name: str) -> np.ndarray | None:
+        """None, and counted, where rows have no cost: of what the others cost, nothing is known of these."""
+        costs = self._numbers(name)
+        self.unknown_cost_count = int(np.isnan(costs).sum())
+        return None if self.unknown_cost_count else costs
+
     def _fetch(self, expressions: list[str]) -> np.ndarray:
         """n×expressions, in the order of the file."""
         select = ", ".join(f"{e} as c{n}" for n, e in enumerate(expressions))
@@ -255,6 +311,10 @@ class _Table:
 
 
 _NUMERIC = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT", "FLOAT", "DOUBLE"}
+
+
+def _is_number(kind: str) -> bool:
+    return kind.startswith("DECIMAL") or kind in _NUMERIC
 
 
 def _unreadable(path: str, error: duckdb.Error) -> StopTheLine:
@@ -282,6 +342,8 @@ def tables(judged: JudgedFile) -> list[tuple[str, list[str], list[tuple]]]:
     answer = [
         (title, headings, [("what was logged", round(float(logged.mean()), 5), None, None, ""), *(row(*each) for each in estimates.items())]) for title, estimates, logged in shown
     ]
+    if judged.unknown_cost_count:
+        answer.append(("Cost a call, USD", ["not judged because"], [(f"{judged.unknown_cost_count:,} of {len(judged.logged):,} rows have no cost",)]))
     against = [("what was logged", judged.against_logged)] + ([("the other policy", judged.against)] if judged.against else [])
     said = {True: "the target is better", False: "the target is worse", None: "these logs cannot tell"}
     answer.append(("Target against", ["against", "difference", "low", "high", "95 %"], [(*row(name, one.difference)[:4], said[one.better]) for name, one in against]))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,17 +53,24 @@ def load(path: Path, trusted: Sequence[str] = ()) -> routers.Router:
     """
     try:
         packed, promised = path.read_bytes(), _hash_of(path).read_text().split()[0]
-    except (OSError, IndexError) as missing:
+    except (OSError, IndexError, UnicodeDecodeError) as missing:
         raise StopTheLine(f"No router to be read at {path} with its hash {_hash_of(path).name} beside it: train and save it again.") from missing
     if hashlib.sha256(packed).hexdigest() != promised:
         raise StopTheLine(f"{path} is not the file whose hash stands in {_hash_of(path).name}: it was changed or cut. Train and save it again.")
+    # A file made to do harm can make skops raise anything.
     try:
         foreign = set(skops.get_untrusted_types(data=packed)) - set(TRUSTED) - set(trusted)
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as broken:
+    except Exception as broken:
         raise StopTheLine(f"{path} is no skops file. Pickle and joblib files are never opened. Save the router with pipelines.learn.model_file.") from broken
     if foreign:
         raise StopTheLine(f"{path} asks for types that are not trusted: {', '.join(sorted(foreign))}. Only if you wrote it: load(path, trusted=[...]).")
-    return skops.loads(packed, trusted=[*TRUSTED, *trusted])
+    try:
+        found = skops.loads(packed, trusted=[*TRUSTED, *trusted])
+    except Exception as broken:
+        raise StopTheLine(f"{path} holds parts that no router is made of ({type(broken).__name__}). Train and save it again.") from broken
+    if not isinstance(found, routers.Router):
+        raise StopTheLine(f"{path} holds no router, but something of type {type(found).__name__}. Save the router with pipelines.learn.model_file.")
+    return found
 
 
 def _hash_of(path: Path) -> Path:

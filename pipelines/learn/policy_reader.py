@@ -121,7 +121,7 @@ class Policy:
 
     def probabilities(self, prompt: str, workload: str | None = None, allowed: list[str] | None = None) -> dict[str, float]:
         """Probability of each candidate. `allowed` names the models that may be called; those the policy does not know are left out.
-        Without it these are the models that were candidates for this workload in the log, as what others would do there was not judged; of a
+        Without it these are the models that were candidates for this workload when the policy was judged, as what others would do there was not; of a
         workload that the log does not have, all.
 
         Raises ValueError where none is left.

@@ -35,6 +35,7 @@ LIMITS = {
     "low_propensity_weight_share": Limit(0.01, "rows below the smallest propensity may be there while they carry next to no weight"),
     "unsupported_share": Limit(1e-9, "what was never tried has no outcome to learn from; the error may be as large as this share"),
     "unseen_region_share": Limit(0.001, "outcomes lie in 0..1, so what is never tried there moves the value by no more than this"),
+    "reward_range": Limit(0, "nothing shows how much they can differ, so none is better than another"),
     "false_alarm": Limit(0.001, "chance that any one check of the propensities refuses logs that are in order"),
 }
 
@@ -55,6 +56,8 @@ class Diagnostics:
 
     row_count: int
     cluster_count: int
+    reward_range: float
+    """The largest logged reward less the smallest."""
     propensity_kind: str
     effective_sample_size: float
     """Kish's (sum w)² / sum w² over clusters: as many independent, equally weighted traces would tell as much."""
@@ -117,6 +120,7 @@ def diagnose(logged: LoggedData, policy: np.ndarray, regions: Regions) -> Diagno
     return Diagnostics(
         row_count=n,
         cluster_count=logged.cluster_count,
+        reward_range=float(np.ptp(logged.reward)),
         propensity_kind=logged.propensity_kind,
         effective_sample_size=effective,
         effective_sample_share=effective / logged.cluster_count,
@@ -145,6 +149,8 @@ def verdict(found: Diagnostics) -> Verdict:
     def refuse(limit: str, text: str) -> None:
         reasons.append(f"{text}: {LIMITS[limit].because}")
 
+    if found.reward_range <= LIMITS["reward_range"].limit:
+        refuse("reward_range", "all rewards are alike")
     if found.unsupported_share > LIMITS["unsupported_share"].limit:
         refuse("unsupported_share", f"{_percent(found.unsupported_share)} of the target's choices had no chance to be logged")
     if found.unseen_region_share > LIMITS["unseen_region_share"].limit:

@@ -86,10 +86,6 @@ FAULTS = [
     Fault("http status 0", "http_status_real", {"http_status": "0"}),
     Fault("cost absurd", "reported_cost_in_range", {"reported_cost_usd": "123456"}),
     Fault("cost negative", "reported_cost_in_range", {"reported_cost_usd": "-0.01"}),
-    Fault("propensity zero", "propensity_is_probability", {"routing_propensity": "0"}),
-    Fault("propensity above one", "propensity_is_probability", {"routing_propensity": "1.5"}),
-    Fault("propensity NaN", "propensity_is_probability", {"routing_propensity": "'nan'::double"}),
-    Fault("propensity infinite", "propensity_is_probability", {"routing_propensity": "'inf'::double"}),
     Fault("tool calls negative", "counts_in_range", {"tool_call_count": "-1"}),
     Fault("retries absurd", "counts_in_range", {"retry_count": "99999999"}),
     Fault("line zero", "landing_line_counted", {"landing_line": "0"}),
@@ -113,6 +109,11 @@ HARMLESS = [
     Fault("no tokens at all", None, dict.fromkeys(TOKENS, "0")),
     Fault("a million tokens for 900 dollars", None, {"input_uncached_tokens": "1000000", "reported_cost_usd": "900"}),
     Fault("the certain choice", None, {"routing_propensity": "1"}),
+    # Warned of; the call was made and paid for.
+    Fault("propensity zero", None, {"routing_propensity": "0"}),
+    Fault("propensity above one", None, {"routing_propensity": "1.5"}),
+    Fault("propensity NaN", None, {"routing_propensity": "'nan'::double"}),
+    Fault("propensity infinite", None, {"routing_propensity": "'inf'::double"}),
     Fault("a clock four seconds off", None, {"finished_at": "started_at - interval 4 second", "first_token_at": "null"}),
     Fault("a batch call of a month", None, {"finished_at": "started_at + interval 30 day"}),
 ]

@@ -11,7 +11,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from pipelines.errors import NotConfigured
+from pipelines.build import build_table
+from pipelines.errors import NotConfigured, StopTheLine
 from pipelines.export import routing
 from pipelines.export.routing import FORMATS, SPLITS, export_routing
 from tests.support.lakehouse import warehouse
@@ -127,3 +128,10 @@ def test_what_is_not_there_is_named(world, tmp_path):
         export_routing(world.settings, "routebench", str(tmp_path))
     with pytest.raises(NotConfigured, match="flywheel build"):
         export_routing(warehouse(tmp_path / "home"), "parquet", str(tmp_path / "out"))
+
+
+def test_a_log_built_without_outcomes_names_what_builds_them(tmp_path):
+    settings = warehouse(tmp_path / "home")
+    build_table(settings, "datasets.routing_log")
+    with pytest.raises(StopTheLine, match="no outcome is final yet; flywheel build works outcomes out"):
+        export_routing(settings, "parquet", str(tmp_path / "out"))

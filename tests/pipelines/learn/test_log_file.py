@@ -117,10 +117,45 @@ def test_without_context_or_propensities(tmp_path: Path, settings: Settings) -> 
     assert np.isfinite(bare.evaluation.reward["dr"].value)
 
 
+def test_costs_are_judged_where_every_row_has_one(tmp_path: Path, settings: Settings) -> None:
+    table = log()
+    whole = evaluate_file(settings, write(table, tmp_path / "whole.parquet"))
+    table.loc[5:66, "cost_usd"] = None
+    path = write(table, tmp_path / "log.parquet")
+    judged = evaluate_file(settings, path)
+    assert judged.evaluation.reward == whole.evaluation.reward
+    assert (judged.evaluation.cost_usd, judged.unknown_cost_count, judged.as_dict()["unknown_cost_count"]) == (None, 62, 62)
+    assert ("Cost a call, USD", ["not judged because"], [("62 of 3,000 rows have no cost",)]) in tables(judged)
+    without = evaluate_file(settings, path, Columns(cost_usd=""))
+    assert (without.evaluation.cost_usd, without.unknown_cost_count) == (None, 0)
+    assert "Cost a call, USD" not in [title for title, *_ in tables(without)]
+
+
+def test_rewards_that_are_all_alike_tell_nothing_and_give_no_advice(tmp_path: Path, settings: Settings) -> None:
+    judged = evaluate_file(settings, write(log().assign(reward=1.0), tmp_path / "log.parquet"))
+    assert not judged.evaluation.verdict.can_tell
+    assert "all rewards are alike" in judged.evaluation.verdict.reasons[0]
+    assert judged.advice == []
+
+
+def test_columns_that_only_begin_as_probabilities_do_are_none(tmp_path: Path, settings: Settings) -> None:
+    """And an action that was never logged is one, if the target may choose it."""
+    table = log().drop(columns=["target", *(f"logging_{model}" for model in MODELS)])
+    table = table.assign(**{f"target_{model}": 1 / 3 for model in MODELS}, logging_policy="v7")
+    plain = evaluate_file(settings, write(table, tmp_path / "log.parquet"))
+    assert (plain.actions, plain.evaluation.verdict.can_tell) == (MODELS, True)
+    more = table.assign(target_name="new", target_ms=120.0, target_is_new=True)
+    assert evaluate_file(settings, write(more, tmp_path / "more.parquet")).evaluation.reward == plain.evaluation.reward
+    untried = evaluate_file(settings, write(table.assign(target_large=0.0, target_huge=1 / 3), tmp_path / "untried.parquet"))
+    assert "huge" in untried.actions
+    assert untried.evaluation.diagnostics.unsupported_share == pytest.approx(1 / 3)
+
+
 SPOILT = {
     "propensity above one": (lambda t: t.assign(propensity=1.5), r"propensity: 3,000 of 3,000 rows are not in \(0, 1\]"),
-    "propensity zero": (lambda t: t.assign(propensity=t["propensity"].where(t.index != 5, 0.0)), "the first is row 5"),
-    "propensity missing": (lambda t: t.assign(propensity=t["propensity"].where(t.index != 7)), "propensity: 1 of 3,000 rows are missing, infinite or no numbers; the first is row 7"),
+    "propensity zero": (lambda t: t.assign(propensity=t["propensity"].where(t.index != 5, 0.0)), "the first is row 6$"),
+    "after rows without a reward": (lambda t: t.assign(reward=t["reward"].where(t.index > 1_200), propensity=t["propensity"].where(t.index != 1_300)), "the first is row 1,301$"),
+    "propensity missing": (lambda t: t.assign(propensity=t["propensity"].where(t.index != 7)), "propensity: 1 of 3,000 rows are missing, infinite or no numbers; the first is row 8$"),
     "propensity a word": (lambda t: t.assign(propensity="often"), "propensity: 3,000 of 3,000 rows are missing, infinite or no numbers"),
     "reward outside": (lambda t: t.assign(reward=5.0), "outside 0..1; scale it first"),
     "no reward at all": (lambda t: t.assign(reward=None), "none with a reward"),
@@ -128,7 +163,8 @@ SPOILT = {
     "target missing": (lambda t: t.assign(target=t["target"].where(t.index > 2)), "target is missing in 3 rows"),
     "no target": (lambda t: t.drop(columns="target"), "no column 'target'.*target_<action> columns.*It has action, propensity"),
     "no action": (lambda t: t.drop(columns="action"), "no column 'action': name it with --action"),
-    "wrong sums": (lambda t: t.drop(columns="target").assign(**{f"target_{m}": 0.4 for m in MODELS}), "not probabilities that sum to one"),
+    "wrong sums": (lambda t: t.drop(columns="target").assign(**{f"target_{m}": 0.4 for m in MODELS}), "target_it's small .*middling: 3,000 of 3,000 rows are not probabilities that sum to one; the first is row 1$"),
+    "a probability missing": (lambda t: t.drop(columns="target").assign(**{f"target_{m}": t["propensity"].where(t.index != 9) for m in MODELS}), "target_it's small is missing or no number in 1 rows; the first is row 10$"),
     "a model forgotten": (lambda t: t.drop(columns="target").assign(target_large=1.0), "none for the logged it's small, middling"),
     "one action": (lambda t: t.assign(action="large", target="large"), "fewer than two there is no decision"),
     "a context of free text": (lambda t: t.assign(context_prompt=[f"prompt {n}" for n in t.index]), "context_prompt has more than 50 different texts"),

@@ -19,6 +19,7 @@ from pipelines.learn.intervals import Terms, empirical_bernstein, influence, nor
 from pipelines.learn.logged_data import PENALTIES, LoggedData, _ridge, fit_reward
 from pipelines.learn.offpolicy import NO_INTERVAL, Evaluation, OffPolicy
 from pipelines.learn.propensity import _steps, estimate_propensity
+from pipelines.learn.support import Diagnostics, Regions, Verdict, diagnose, look_for_regions, verdict
 
 EYE = np.eye(3)
 
@@ -52,6 +53,12 @@ def calls(n: int = 4_000, *, seed: int = 0, epsilon: float = 0.3, logging: np.nd
 
 def judged(logged: LoggedData, policy: np.ndarray, **more: object) -> Evaluation:
     return OffPolicy(logged, **more).evaluate(policy)
+
+
+def weighed(logged: LoggedData, policy: np.ndarray, regions: Regions | None = None) -> tuple[Diagnostics, Verdict]:
+    """What the weights say, without a figure; and without a look for regions, unless they are given."""
+    found = diagnose(logged, policy, regions or Regions(np.zeros((len(logged), logged.action_count), dtype=bool), 0.0))
+    return found, verdict(found)
 
 
 # ---- worked out on paper --------------------------------------------------------------------------------------------------------------------
@@ -266,7 +273,7 @@ HOSTILE = {
     "three rows": {"rows": [0, 1, 2]},
     "five rows": {"rows": [0, 1, 2, 3, 4]},
 }
-SOUND = {"all rewards one", "all rewards zero, all free", "one action, for certain", "a context that says nothing", "no context", "huge and tiny features", "huge costs"}
+SOUND = {"one action, for certain", "a context that says nothing", "no context", "huge and tiny features", "huge costs"}
 
 
 def _hostile(what: str) -> LoggedData:
@@ -302,6 +309,7 @@ def test_outcomes_that_are_all_alike_have_no_interval() -> None:
     assert found.reward["dr"].value == pytest.approx(1)
     assert all(one.interval is None for one in found.reward.values())
     assert "all outcomes in the log are alike" in found.reward["dr"].because
+    assert found.verdict.reasons == ("all rewards are alike: nothing shows how much they can differ, so none is better than another",)
 
 
 # ---- what the logs cannot tell is refused -----------------------------------------------------------------------------------------------------
@@ -318,11 +326,16 @@ def test_logs_in_order_are_told_and_the_figure_is_near() -> None:
 
 
 def test_checks_of_propensities_leave_true_ones_alone() -> None:
-    refused = []
-    for seed in range(60):
-        made = calls(2_500, seed=seed)
-        refused += judged(made.logged, made.target, predicted=np.zeros((2_500, 3))).verdict.reasons
-    assert len(refused) <= 2, refused
+    """Not only is none refused: what is looked at scatters as chance would have it, so that few false alarms are to come."""
+    scores = []
+    for seed in range(20):
+        made = calls(1_500, seed=seed, epsilon=0.4)
+        found, said = weighed(made.logged, made.target, look_for_regions(made.logged))
+        assert said.can_tell, said.reasons
+        assert found.unseen_region_share == 0
+        assert found.likelihood_z < 0
+        scores.append([found.mean_weight_z, *found.action_z, *found.candidate_z])
+    assert 0.75 < np.sqrt(np.nanmean(np.square(scores))) < 1.15
 
 
 def test_a_target_that_hardly_ever_asks_for_an_arm_raises_no_false_alarm() -> None:
@@ -334,8 +347,8 @@ def test_a_target_that_hardly_ever_asks_for_an_arm_raises_no_false_alarm() -> No
         logging = 0.95 * EYE[np.where(context[:, 0] < 0.006, 2, 0)] + 0.05 / 3
         action = (rng.random((n, 1)) > logging.cumsum(axis=1)[:, :-1]).sum(axis=1)
         logged = LoggedData(context, action, rng.random(n), logging[np.arange(n), action], 3)
-        found = judged(logged, EYE[np.where(context[:, 0] < 0.008, 2, 0)], predicted=np.full((n, 3), 0.5))
-        refused += any("often than its" in reason for reason in found.verdict.reasons)
+        _, said = weighed(logged, EYE[np.where(context[:, 0] < 0.008, 2, 0)])
+        refused += any("often than its" in reason for reason in said.reasons)
     assert refused == 0
 
 
@@ -348,12 +361,12 @@ def test_few_heavy_calls_by_chance_are_not_taken_for_much_data() -> None:
         logging = np.tile([0.95, 0.05], (n, 1))
         action = (rng.random(n) > 0.95).astype(int)
         logged = LoggedData(context, action, rng.random(n), logging[np.arange(n), action], 2)
-        found = judged(logged, np.eye(2)[(context[:, 0] < 0.1).astype(int)], predicted=np.full((n, 2), 0.5))
+        found, said = weighed(logged, np.eye(2)[(context[:, 0] < 0.1).astype(int)])
         weight = (np.where(context[:, 0] < 0.1, action == 1, action == 0) / logged.propensity) ** 2
-        assert found.diagnostics.effective_heavy_count == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
-        assert found.diagnostics.effective_sample_size > 200
-        told.append(found.verdict.can_tell)
-        few.append(any(reason.startswith("what is heavy weighs as much as") for reason in found.verdict.reasons))
+        assert found.effective_heavy_count == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
+        assert found.effective_sample_size > 200
+        told.append(said.can_tell)
+        few.append(any(reason.startswith("what is heavy weighs as much as") for reason in said.reasons))
     assert sum(told) <= 3
     assert sum(few) >= 25
 
@@ -479,25 +492,22 @@ def test_estimated_propensities_keep_to_the_candidates() -> None:
     assert (estimated.propensity[candidates.sum(axis=1) == 1] == 1).all()
 
 
-@pytest.mark.parametrize("epsilon", [0.05, 0.2])
-def test_estimated_propensities_of_a_rule_are_its_shares(epsilon: float) -> None:
+def test_estimated_propensities_of_a_rule_are_its_shares() -> None:
+    """Each limit fails without a part: the first unless candidates are looked at in pairs, the second and third uncalibrated, the third where
+    steps may rest on a few choices."""
     # The rule takes the first candidate of an order that turns round at a threshold: what is greedy depends on which candidates there are.
-    error, mean = [], []
-    for seed in range(2):
-        rng, n, k = np.random.default_rng(seed), 6_000, 4
-        context, candidates = rng.standard_normal((n, 3)), rng.random((n, k)).argsort(axis=1) < 2
-        value = np.where(context[:, :1] > 0, np.arange(k), -np.arange(k))
-        logging = (1 - epsilon) * np.eye(k)[np.where(candidates, value, -9).argmax(axis=1)] + epsilon * candidates / 2
-        action = (rng.random((n, 1)) > logging.cumsum(axis=1)[:, :-1]).sum(axis=1)
-        true = LoggedData(context, action, rng.random(n), logging[np.arange(n), action], k, candidates=candidates)
-        estimated = estimate_propensity(replace(true, propensity=np.ones(n)))
-        target = np.eye(k)[np.where(candidates, rng.random((n, k)), -9).argmax(axis=1)]
-        error.append(np.log(true.propensity / estimated.propensity).mean())
-        mean.append((target[np.arange(n), action] / estimated.propensity).mean())
-        # No weight is a guess: the smallest share is known from thirty choices.
-        assert estimated.propensity.min() > epsilon / 4
-    assert np.mean(error) < 0.01
-    assert np.mean(mean) == pytest.approx(1, abs=0.06)
+    rng, n, k, epsilon = np.random.default_rng(1), 2_500, 4, 0.1
+    context, candidates = rng.standard_normal((n, 3)), rng.random((n, k)).argsort(axis=1) < 2
+    value = np.where(context[:, :1] > 0, np.arange(k), -np.arange(k))
+    logging = (1 - epsilon) * np.eye(k)[np.where(candidates, value, -9).argmax(axis=1)] + epsilon * candidates / 2
+    action = (rng.random((n, 1)) > logging.cumsum(axis=1)[:, :-1]).sum(axis=1)
+    true = LoggedData(context, action, rng.random(n), logging[np.arange(n), action], k, candidates=candidates)
+    estimated = estimate_propensity(replace(true, propensity=np.ones(n)), folds=2)
+    target = np.eye(k)[np.where(candidates, rng.random((n, k)), -9).argmax(axis=1)]
+    assert np.log(true.propensity / estimated.propensity).mean() < 0.01
+    assert (target[np.arange(n), action] / estimated.propensity).mean() == pytest.approx(1, abs=0.06)
+    # No weight is a guess: the smallest share is known from thirty choices.
+    assert estimated.propensity.min() > epsilon / 4
 
 
 def test_calibrated_steps_by_hand() -> None:
@@ -519,28 +529,40 @@ def test_one_action_alone_gives_no_propensities() -> None:
 
 
 def test_intervals_cover_and_false_wins_are_rare() -> None:
-    """200 replications; 95 % ± 3 standard errors is 90.4..99.6 %. The long proof is tests/benchmarks/offpolicy.py."""
-    covered, wins, told = {"snips": 0, "dr": 0, "sndr": 0}, 0, 0
-    # Both arms are right half of the time, so that every policy that does not look at the call is worth 0.5.
+    """200 replications; 95 % ± 3 standard errors is 90.4..99.6 %. The long proof, reward model and all, is tests/benchmarks/offpolicy.py."""
+    covered, wins, rows = {"snips": 0, "dr": 0, "sndr": 0}, 0, np.arange(800)
+
+    def summed(terms: Terms) -> tuple[float, np.ndarray]:
+        sums = terms.sums(rows, len(rows))
+        return float(value(sums.sum(axis=0))), influence(sums)
+
+    # Both arms are right half of the time, so that every policy that does not look at the call is worth 0.5. The reward model is a little off.
     for seed in range(200):
         rng = np.random.default_rng(seed)
         context = rng.standard_normal((800, 1))
         chance = np.clip(0.5 + np.column_stack([0.1 * context[:, 0], -0.1 * context[:, 0]]), 0, 1)
-        logging = np.column_stack([np.full(800, 0.85), np.full(800, 0.15)])
+        predicted = chance + 0.1 * context
         action = (rng.random(800) < 0.15).astype(int)
-        reward = (rng.random(800) < chance[np.arange(800), action]).astype(float)
-        judge = OffPolicy(LoggedData(context, action, reward, logging[np.arange(800), action], 2), seed=seed)
-        found = judge.evaluate(np.tile([0.5, 0.5], (800, 1)))
-        if not found.verdict.can_tell:
-            continue
-        told += 1
-        for name in covered:
-            covered[name] += found.reward[name].interval.low <= 0.5 <= found.reward[name].interval.high
-        wins += judge.compare(np.tile([1.0, 0.0], (800, 1)), np.tile([0.5, 0.5], (800, 1))).better is True
-    assert told > 185
+        propensity = np.where(action == 1, 0.15, 0.85)
+        reward = (rng.random(800) < chance[rows, action]).astype(float)
+        weight, surprise = 0.5 / propensity, reward - predicted[rows, action]
+        even = {
+            "snips": Terms(None, weight * reward, weight), "dr": Terms(predicted.mean(axis=1), weight * surprise, None), "sndr": Terms(predicted.mean(axis=1), weight * surprise, weight),
+        }
+        found = {name: skewed(*summed(terms)) for name, terms in even.items()}
+        for name, one in found.items():
+            covered[name] += one.low <= 0.5 <= one.high
+        [(ours, moves), (theirs, other_moves)] = summed(even["dr"]), summed(Terms(predicted[:, 0], (action == 0) / propensity * surprise, None))
+        against = skewed(ours - theirs, moves - other_moves)
+        wins += against.low > 0
     for name, count in covered.items():
-        assert 0.904 <= count / told <= 0.996, name
-    assert wins / told <= 0.05
+        assert 0.904 <= count / 200 <= 0.996, name
+    assert wins / 200 <= 0.05
+    # They are what is told of a log.
+    judge, one_half = OffPolicy(LoggedData(context, action, reward, propensity, 2), predicted=predicted), np.full((800, 2), 0.5)
+    told, compared = judge.evaluate(one_half).reward, judge.compare(np.tile([1.0, 0.0], (800, 1)), one_half).difference
+    for one, same in [*((one, told[name].interval) for name, one in found.items()), (against, compared.interval)]:
+        assert (one.low, one.high) == pytest.approx((same.low, same.high))
 
 
 def test_bootstrap_agrees_with_the_corrected_interval_and_bernstein_is_wider() -> None:

@@ -13,8 +13,9 @@ import yaml
 
 from pipelines.contracts import contract
 from pipelines.engine import connect, write
-from pipelines.errors import StopTheLine
+from pipelines.errors import NotConfigured, PromiseBroken, StopTheLine
 from pipelines.lake import Lake
+from pipelines.learn import promotion
 from pipelines.learn.policy_reader import Policy
 from pipelines.learn.promotion import LITELLM_PROVIDERS, TooLittle, litellm_config, rollback, train
 from pipelines.settings import Routing, Settings
@@ -122,27 +123,46 @@ def with_column(log: pa.Table, name: str, values: list) -> pa.Table:
 
 
 def test_what_is_published_is_what_was_judged_in_every_workload(tmp_path):
-    """`tiny` was never a candidate for law, and letters went quiet before the test: the reader and the config know both."""
-    settings, offered = Settings(home=tmp_path, threads=2, memory_limit="400MB"), {"legal": ("large", "small"), "chat": ("small", "tiny")}
+    """`tiny` was never a candidate for law, `old` is one no longer, and letters, with a model of their own, went quiet before the test: reader and config know."""
+    settings = Settings(home=tmp_path, threads=2, memory_limit="400MB")
+    offered = {"legal": ("large", "small"), "chat": ("small", "tiny"), "letters": ("quill", "small")}
+    good = {"legal": {"large": 0.7, "small": 0.4}, "chat": {"small": 0.5, "tiny": 0.95, "old": 0.99}, "letters": {"quill": 0.7, "small": 0.4, "old": 0.99}}
     log = drawn(3_000, seed=7, good={"legal": (0.7, 0.4, 0.0), "chat": (0.0, 0.5, 0.95)})
     even = np.random.default_rng(8)
     rows = []
     for n, row in enumerate(log.to_pylist()):
-        among = offered[row["workload"]]
-        model = among[even.integers(2)]
-        good = {"legal": {"large": 0.7, "small": 0.4}, "chat": {"small": 0.5, "tiny": 0.95}}[row["workload"]][model]
-        quiet = row["workload"] == "legal" and n < 600
-        rows.append(row | {"routing_candidates": json.dumps(among), "action": model, "propensity_share": 0.5, "reward": float(even.random() < good),
-                           "workload": "letters" if quiet else row["workload"]})  # fmt: skip
+        workload = "letters" if row["workload"] == "legal" and n < 600 else row["workload"]
+        among = (*offered[workload], "old") if n < 300 else offered[workload]
+        model = among[even.integers(len(among))]
+        rows.append(row | {"routing_candidates": json.dumps(among), "action": model, "propensity_share": 1 / len(among), "workload": workload,
+                           "provider_name": "mistral_ai" if model == "quill" else "openai", "reward": float(even.random() < good[workload][model])})  # fmt: skip
     assert train(logged(settings, pa.Table.from_pylist(rows, log.schema))).status == "champion"
     policy = Policy.load(settings.policies / "champion.json")
-    assert policy.models == list(MODELS)
-    for workload, among in (*offered.items(), ("letters", offered["legal"]), ("never seen", MODELS)):
+    assert policy.models == ["large", "quill", "small", "tiny"]
+    for workload, among in (*offered.items(), ("never seen", policy.models)):
         assert set(policy.probabilities("clause clause number 7", workload)) == set(among)
     assert policy.probabilities("clause clause number 7", "legal", ["tiny"]) == {"tiny": 1.0}
     config = yaml.safe_load((settings.policies / "champion.config.yaml").read_text())
-    groups = {(g["model_name"], g["litellm_params"]["model"].removeprefix("openai/")) for g in config["model_list"]}
-    assert groups == {(w, m) for w, among in (*offered.items(), ("letters", offered["legal"])) for m in among}
+    groups = {(g["model_name"], g["litellm_params"]["model"]) for g in config["model_list"]}
+    assert groups == {(w, "mistral/quill" if m == "quill" else f"openai/{m}") for w, among in offered.items() for m in among}
+
+
+def test_a_few_calls_without_a_logged_propensity_are_left_out_of_the_test_and_more_are_told(tmp_path):
+    log = drawn(2_500, seed=1, good=BETTER)  # 750 of them are the test
+
+    def judged(name: str, estimated: int):
+        kinds = ["logged"] * (2_500 - estimated) + ["estimated"] * estimated
+        settings = Settings(home=tmp_path / name, threads=2, memory_limit="400MB")
+        return settings, train(logged(settings, with_column(log, "propensity_kind", kinds)))
+
+    settings, few = judged("few", 20)
+    assert few.status == "champion", few.reasons
+    assert ask(settings, "select test_count from datasets.policy") == [(730,)]
+    card = (few.folder / "card.md").read_text()
+    assert "20 calls of the test have no logged propensity and were left out" in card and "| 2,480 | with a logged propensity, or learnt from |" in card
+    settings, many = judged("many", 200)
+    assert many.status == "refused" and any("200 of the 750 calls of the test have no logged propensity" in reason for reason in many.reasons), many.reasons
+    assert ask(settings, "select test_count from datasets.policy") == [(750,)]
 
 
 def test_of_a_long_log_the_newest_of_each_part_are_used(tmp_path, monkeypatch):
@@ -227,6 +247,14 @@ def test_the_config_names_the_provider_that_was_called(model, provider, name):
     assert [d["litellm_params"]["model"] for d in config["model_list"]] == [name]
 
 
+def test_calls_without_a_workload_have_a_group_that_no_workload_has():
+    shares = {"": np.array([1.0, 0.0]), "default": np.array([0.0, 1.0]), "default-other": np.array([0.5, 0.5])}
+    text = litellm_config(shares, ["a", "b"], {}, "v1")
+    groups = [(d["model_name"], d["litellm_params"]["model"]) for d in yaml.safe_load(text)["model_list"]]
+    assert groups == [("default-other-other", "a"), ("default", "b"), ("default-other", "a"), ("default-other", "b")]
+    assert "default-other-other for calls without one" in text
+
+
 def test_litellm_itself_loads_the_config(monkeypatch):
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # its price list from the package, not from the network
     litellm = pytest.importorskip("litellm", reason="LiteLLM is not installed")
@@ -281,6 +309,17 @@ def test_no_better_is_a_challenger_and_a_better_one_can_be_taken_back(first, set
         rollback(settings)
 
 
+def test_what_the_audits_of_a_run_found_is_kept_and_what_breaks_a_promise_is_not_committed(first, settings):
+    tables = ("datasets.policy", "datasets.policy_evaluation", "datasets.policy_metric")
+    found = ask(settings, f"select target_table, bool_and(held), count(*) filter (promise = 'grain_unique') from core.gate_result where target_table in {tables} group by 1 order by 1")
+    assert found == [(table, True, 1) for table in tables]
+    [(before,)] = ask(settings, "select count(*) from datasets.policy_metric")
+    twice = pa.Table.from_pylist([{"policy_version": "v", "kind": "metric", "contender": "policy", "name": "log_loss", "value": value} for value in (0.1, 0.2)])
+    with pytest.raises(PromiseBroken, match="grain_unique"):
+        promotion._replace(settings, Lake(settings), "datasets.policy_metric", twice, "true")
+    assert ask(settings, "select count(*) from datasets.policy_metric") == [(before,)]
+
+
 def test_a_log_that_cannot_tell_is_refused(tmp_path):
     """`tiny` is the best and was hardly ever tried: what it would do is not in the log."""
     settings = Settings(home=tmp_path, threads=2, memory_limit="400MB")
@@ -305,9 +344,21 @@ def test_too_little_is_told_by_the_step_it_was_lost_at(tmp_path):
     with pytest.raises(TooLittle, match="120 calls that were a choice"):
         train(logged(settings, drawn(120, seed=5, good=BETTER)))
     few = drawn(120, seed=5, good=BETTER)
-    unpriced = few.set_column(few.schema.get_field_index("list_cost_usd"), "list_cost_usd", pa.nulls(120, pa.float64()))
-    with pytest.raises(TooLittle, match="flywheel prices"):
-        train(logged(settings, unpriced))
+    with pytest.raises(TooLittle, match=r"no call has a cost; bring in prices \(flywheel prices\), then flywheel build; 0 calls of 0 models"):
+        train(logged(settings, with_column(few, "list_cost_usd", [None] * 120)))
+
+
+def test_why_a_log_is_too_little_is_said_and_nothing_else(tmp_path):
+    settings = Settings(home=tmp_path, threads=2, memory_limit="400MB")
+    with pytest.raises(NotConfigured, match="run: flywheel build, then flywheel routing train"):
+        train(settings)
+    log = drawn(800, seed=5, good=BETTER)
+    for column, value, told in (
+        ("list_cost_usd", None, "no call has a cost"), ("is_matured", False, "no call's outcome is final yet; flywheel build"), ("reward", None, "no call has a known outcome"),
+    ):  # fmt: skip
+        with pytest.raises(TooLittle, match=told) as stopped:
+            train(logged(settings, with_column(log, column, [value] * 800)))
+        assert "at least 500" not in str(stopped.value)
 
 
 def test_what_a_call_is_worth_changes_the_choice(tmp_path):

@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -76,8 +77,9 @@ def test_turns_are_counted_over_six_days_whatever_days_are_built_together() -> N
     assert con.execute(f"select inference_id, turn_count from ({log.select})", {"from_day": day, "to_day": day + timedelta(days=1)}).fetchall() == [("c11", 6)]
 
 
-def test_a_propensity_that_cannot_be_is_not_believed() -> None:
-    calls = [call("a", routing_candidates='["m1","m2"]', routing_propensity=0.0), call("b", routing_candidates='["m2","m3"]', routing_propensity=0.5), call("c", "09:01:00", "m2")]
+@pytest.mark.parametrize("propensity", [0.0, 1.7, float("nan")])
+def test_a_propensity_that_cannot_be_is_not_believed(propensity: float) -> None:
+    calls = [call("a", routing_candidates='["m1","m2"]', routing_propensity=propensity), call("b", routing_candidates='["m2","m3"]', routing_propensity=0.5), call("c", "09:01:00", "m2")]
     kinds = dict(routed(calls).execute("select inference_id, candidates_kind || ' ' || propensity_kind from datasets.routing_log").fetchall())
     assert kinds == {"a": "logged estimated", "b": "estimated estimated", "c": "estimated estimated"}
 
@@ -102,6 +104,31 @@ def test_several_answers_to_one_prompt_stand_side_by_side_and_nothing_is_filled_
         ("a", "m1", True, True, "answer a", False), ("b", "m2", True, True, "answer b", True), (None, "m3", False, False, None, None),
         (None, "m1", False, False, None, None), ("c", "m2", True, True, "answer c", False), ("d", "m3", True, True, "answer d", False),
     ], key=str)  # fmt: skip
+
+
+def test_prompts_that_recur_keep_the_answers_of_their_own_split() -> None:
+    """Twenty prompts asked of two models in four weeks; `moved` was asked of one model before and of the other after."""
+    texts, calls = {}, []
+    for week in range(4):
+        for prompt in range(20):
+            for model in ("m1", "m2"):
+                calls.append(call(f"w{week}p{prompt:02}{model}", f"+{4 * week} 09:{prompt:02}:00", model))
+                texts[calls[-1]["inference_id"]] = PROMPT.format(f"{ODD[prompt % 6]} {ODD[prompt // 6]} " * 8)
+        calls.append(call(f"w{week}moved", f"+{4 * week} 10:00:00", "m1" if week < 3 else "m2"))
+        texts[f"w{week}moved"] = "Another question altogether about hats"
+    thumbs = [
+        {"feedback_id": f"f{c['inference_id']}", "target_kind": "call", "target_id": c["inference_id"], "name": "thumbs", "kind": "boolean", "value_number": float(c["inference_id"] < "w2"),
+         "rater_kind": "user", "given_at": c["started_at"] + timedelta(minutes=5)} for c in calls
+    ]  # fmt: skip
+    con = routed(calls, texts, thumbs)
+    assert con.execute("select count(*) > 20 from datasets.routing_split where split = 'straddling'").fetchall() == [(True,)]
+    wide = con.execute("select prompt, action, split, answer_count, inference_id, reward from datasets.routing_wide order by 1, 2").fetchall()
+    assert {(action, split) for prompt, action, split, *_ in wide if "hats" in prompt} == {("m1", "straddling"), ("m2", "straddling")}
+    expected = con.execute("""select l.prompt, l.action, min(s.split), count(*), min(l.inference_id), avg(l.reward)
+        from datasets.routing_log as l join datasets.routing_split as s using (inference_id)
+        where s.split <> 'straddling' and l.prompt not like '%hats' group by l.prompt, l.action order by 1, 2""").fetchall()
+    assert len(expected) == 40 and {split for _, _, split, *_ in expected} >= {"train", "test"}
+    assert [row for row in wide if "hats" not in row[0]] == expected
 
 
 def test_nearly_equal_prompts_are_one_group() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.contracts import contract
+from pipelines.outcomes import CELL
 from tests.support.outcomebook import at, build, connection, put
 
 MANY = 40
@@ -347,6 +348,28 @@ def test_the_one_of_three_judges_whose_labels_were_mixed_up_is_flagged() -> None
     rows = resolved(calls, feedback).execute("select rater_id, is_disagreeing, agreement_share_low, agreement_share_high, peer_agreement_share from marts.evaluator where rater_id is not null").fetchall()
     assert {rater for rater, flag, *_ in rows if flag} == {"two"}
     assert all(high < peers for rater, _, _, high, peers in rows if rater == "two")
+
+
+@pytest.mark.parametrize("seldom", [0.0, 0.04])
+def test_who_finds_nearly_all_calls_good_does_not_make_a_fair_judge_disagree(seldom: float) -> None:
+    """Most calls are good, so `lazy` agrees with most of the evidence; a third judge, `noise`, knows nothing and judges a few."""
+    draw, calls, feedback = np.random.default_rng(0), [], []
+    for n in range(1_200):
+        id, good = f"c{n:04}", n % 16 != 0
+        calls.append(call(id, f"09:{n % 60:02}:{n // 60:02}"))
+        feedback.append(said(id, "thumbs", float(good), "11:00:00"))
+        scores = {"lazy": 0.1 if draw.random() < seldom else 0.9, "fair": 0.8 if good == (draw.random() < 0.8) else 0.2, "noise": 0.8 if draw.random() < 0.5 else 0.2}
+        for judge, score in scores.items():
+            if judge != "noise" or n % 5 == 0:
+                feedback.append(said(id, "judge_quality", score, "11:00:00", kind="number", rater_kind="evaluator", rater_id=judge))
+    rows = resolved(calls, feedback).execute("select rater_id, is_disagreeing, is_constant from marts.evaluator where rater_id is not null").fetchall()
+    assert {rater for rater, flag, _ in rows if flag} == {"noise"}
+    assert {rater for rater, _, flag in rows if flag} == (set() if seldom else {"lazy"})
+
+
+def test_where_signals_can_come_is_said_alike_by_the_estimation_and_the_select() -> None:
+    """Other words for the same cell, and no silence would ever count."""
+    assert f"{CELL.replace('c.', '')} as cell" in contract("marts.call_outcome").select
 
 
 @pytest.mark.parametrize(("scores", "half"), [([4], None), ([2, 4], 12.706 * 0.25), ([2, 3, 4], 4.303 * 0.25 / 3**0.5)])
