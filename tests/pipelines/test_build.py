@@ -41,7 +41,7 @@ CALLS = [
     call("old", at="2026-11-16T09:00:00Z"),
     call("new", at="2026-11-20T09:00:00Z"),
     call("failed", at="2026-11-20T10:00:00Z", status="failure", prompt_tokens=0, completion_tokens=0, response_cost=0),
-    call("house", at="2026-11-20T11:00:00Z", model="house-model", custom_llm_provider="our-own", response_cost=None),
+    call("house", at="2026-11-20T11:00:00Z", model="house-model", custom_llm_provider="our-own", response_cost=None, response={"model": "house-model"}),
     call("refused", at="2026-11-20T12:00:00Z", prompt_tokens=-5),
     call("new", at="2026-11-20T09:00:00Z"),
 ]

@@ -38,6 +38,12 @@ series as materialized (
     where token_class is not null and price_usd_per_unit is not null and not starts_with(token_class, 'unknown:')
     group by price_key
 ),
+naming as (
+    select feed, feed_model, substr(arg_max(price_note, (quoted_at, landing_file)), 7) as name_clause
+    from core.price_quote
+    where starts_with(price_note, 'names ')
+    group by feed, feed_model
+),
 gap as materialized (
     -- series that some snapshot left out although it lists the model
     select series.price_key
@@ -217,6 +223,7 @@ select
     series.provider_name,
     series.feed_model,
     series.model_name,
+    naming.name_clause,
     series.region,
     series.service_tier,
     series.token_class,
@@ -233,3 +240,4 @@ select
 from life
 join series using (price_key)
 left join delisting using (feed, feed_model)
+left join naming using (feed, feed_model)

@@ -13,60 +13,149 @@ with asked as materialized (
         provider_name, request_model, response_model, service_tier, served_region,
         row_number() over (order by provider_name, request_model, response_model, service_tier, served_region) as asked_id,
         price_tier(service_tier) as tier,
-        coalesce(model_name(response_model), model_name(request_model)) as model_name
+        coalesce(model_name(response_model), model_name(request_model)) as model_name,
+        -- What was asked for may be a gateway's own word for another model: it stands for the one that answered only where both are of one family.
+        response_model is null or model_family(model_name(response_model)) = model_family(model_name(request_model)) as is_as_asked
     from (
         select distinct provider_name, request_model, response_model, service_tier, served_region
         from core.inference
         where started_at >= $from_day and started_at < $to_day
     ) as seen
 ),
--- 1. Which price sheets could it be? By name (as answered, as asked, without its date), provider and region.
+-- 1. Which price sheets could it be? By name, provider and place. Of names: as answered, as asked; as the feed's own clause for a model
+-- has it; without their date. Last, what was asked for where another model answered.
 named as (
     select asked_id, model_name(response_model) as model_name, 1 as name_rank from asked where response_model is not null
-    union all select asked_id, model_name(request_model), 2 from asked where request_model is not null
-    union all select asked_id, model_family(model_name(response_model)), 3 from asked where response_model is not null
-    union all select asked_id, model_family(model_name(request_model)), 4 from asked where request_model is not null
-),
-provider_kind as (
-    select provider_name, min(provider_kind) as provider_kind from provider group by provider_name
-),
-sheet as (
-    select distinct price.feed, price.provider_name, price.feed_model, price.model_name, price.region, kind.provider_kind
-    from core.price as price
-    left join provider_kind as kind on kind.provider_name = price.provider_name
+    union all select asked_id, model_name(request_model), case when is_as_asked then 2 else 8 end from asked where request_model is not null
+    union all select asked_id, model_family(model_name(response_model)), 6 from asked where response_model is not null
+    union all select asked_id, model_family(model_name(request_model)), case when is_as_asked then 7 else 10 end from asked where request_model is not null
 ),
 best_name as (
     select asked_id, model_name, min(name_rank) as name_rank from named group by asked_id, model_name
 ),
+spelled as (
+    select asked_id, 3 as name_rank, unnest(model_spellings(response_model)) as name from asked where response_model is not null
+    union all
+    select asked_id, case when is_as_asked then 4 else 9 end, unnest(model_spellings(request_model)) from asked where request_model is not null
+),
+provider_kind as (
+    select provider_name, min(provider_kind) as provider_kind from provider group by provider_name
+),
+listed as (
+    select * from core.price
+    where (price_condition is null or regexp_matches(price_condition, '^daily [0-9:]{8}[+]00:00-[0-9:]{8}[+]00:00$'))
+      and token_class in (
+          'input_uncached', 'cache_read', 'cache_write_5m', 'cache_write_1h', 'input_audio', 'input_image',
+          'output_text', 'reasoning', 'output_audio', 'output_image', 'request', 'web_search')
+),
+sheet as (
+    select distinct
+        price.feed, price.provider_name, price.feed_model, price.model_name, price.region, price.name_clause, kind.provider_kind,
+        -- us.amazon.nova-pro-v1:0, azure/eu/gpt-4o; not where a region costs a model's price times a factor.
+        regexp_matches('/' || lower(price.feed_model), '/' || lower(price.region) || '[./-]') as is_named_for_region
+    from listed as price
+    left join provider_kind as kind on kind.provider_name = price.provider_name
+),
+seller as (
+    select asked.asked_id, asked.provider_name as asked_provider_name, seller.provider_name, seller.provider_kind
+    from asked
+    left join provider_kind as own on own.provider_name = asked.provider_name
+    join (select distinct provider_name, provider_kind from sheet) as seller
+        on asked.provider_name = seller.provider_name
+        -- Who is not said, or sells others' models: the maker's price is the best guess, and is called a guess.
+        or asked.provider_name is null
+        or (coalesce(own.provider_kind, 'aggregator') in ('cloud_platform', 'aggregator') and seller.provider_kind = 'first_party')
+),
+clause as (
+    select feed, provider_name, feed_model, part, (json_keys(part))[1] as word, json_extract_string(part, '$.*')[1] as text
+    from (
+        select feed, provider_name, feed_model, unnest(clause_parts(name_clause)) as part
+        from (select distinct feed, provider_name, feed_model, name_clause from sheet where name_clause is not null) as told
+    ) as parts
+),
+fits_whole as (
+    select spelled.asked_id, spelled.name_rank, clause.feed, clause.provider_name, clause.feed_model, clause.provider_name = seller.asked_provider_name as is_own
+    from spelled
+    join seller using (asked_id)
+    join clause on clause.provider_name = seller.provider_name and clause.word = 'equals' and lower(clause.text) = spelled.name
+),
+fits_part as (
+    -- Tried one by one, so only for names that the seller does not have whole.
+    select tried.asked_id, tried.name_rank, clause.feed, clause.provider_name, clause.feed_model
+    from (
+        select spelled.*, seller.provider_name
+        from spelled
+        join seller using (asked_id)
+        anti join (select * from fits_whole where is_own) as settled on settled.asked_id = spelled.asked_id and settled.name_rank = spelled.name_rank
+    ) as tried
+    join clause on clause.provider_name = tried.provider_name and clause.word <> 'equals'
+        and case when clause.word = 'and' then part_fits(clause.part, tried.name) else word_fits(clause.word, clause.text, tried.name) end
+),
+fitting as (
+    select asked_id, feed, provider_name, feed_model, min(name_rank) as name_rank
+    from (from fits_whole select * exclude (is_own) union all from fits_part) as fits
+    group by all
+),
+found as (
+    select
+        named.asked_id, sheet.*,
+        -- Two sheets of a feed may be of one name (global., regional.): that which it says is meant goes first.
+        case when named.name_rank < 3 and sheet.name_clause is not null and fitting.asked_id is null then 5 else named.name_rank end as name_rank
+    from best_name as named
+    join sheet on sheet.model_name = named.model_name
+    left join fitting
+        on fitting.asked_id = named.asked_id and fitting.feed = sheet.feed and fitting.provider_name = sheet.provider_name and fitting.feed_model = sheet.feed_model
+    union all
+    select fitting.asked_id, sheet.*, fitting.name_rank
+    from fitting
+    join sheet on sheet.feed = fitting.feed and sheet.provider_name = fitting.provider_name and sheet.feed_model = fitting.feed_model
+),
+admitted as (
+    select
+        asked.tier, seller.asked_provider_name, found.*,
+        coalesce(is_feed_name(asked.response_model, found.feed_model), false) or coalesce(is_feed_name(asked.request_model, found.feed_model), false) as is_listed_so,
+        coalesce(lower(found.region) = lower(asked.served_region), false) as is_there,
+        coalesce(found.is_named_for_region and list_contains(price_zones(lower(asked.served_region), zone.jurisdiction), lower(found.region)), false) as is_around
+    from asked
+    join found on found.asked_id = asked.asked_id
+    join seller on seller.asked_id = found.asked_id and seller.provider_name is not distinct from found.provider_name
+    left join reference.region as zone on zone.region = lower(asked.served_region)
+),
+placed as (
+    select
+        *,
+        -- What place is the price for? The one in the name that was asked for, the call's own, one that this lies in, anywhere; last, another.
+        -- A name that the feed lists for anywhere does not mean the place around.
+        case
+            when region is null then 3
+            when is_named_for_region and is_listed_so then 0
+            when is_there then 1
+            when is_around then case when bool_or(region is null and is_listed_so) over (partition by asked_id, provider_name, model_name) then 4 else 2 end
+            else 5
+        end as place_rank
+    from admitted
+),
 candidate as (
     select
-        asked.asked_id, asked.tier, sheet.feed, sheet.provider_name, sheet.feed_model, sheet.region,
-        asked.provider_name is distinct from sheet.provider_name as is_elsewhere, named.name_rank > 2 as is_family,
+        placed.*,
+        case when name_rank < 6 then 0 when name_rank < 8 then 1 else 2 end as doubt,
+        asked_provider_name is distinct from provider_name or name_rank > 5 or place_rank = 5 as is_guess,
         row_number() over (
-            partition by asked.asked_id
+            partition by asked_id
             order by
-                case when asked.provider_name = sheet.provider_name then 0 when sheet.provider_kind = 'first_party' then 1
-                     when sheet.provider_kind = 'specialised' then 2 when sheet.provider_kind = 'cloud_platform' then 3 else 4 end,
-                named.name_rank, sheet.region is null, coalesce(feed.precedence, 999), sheet.feed,
-                lower(sheet.feed_model) <> lower(coalesce(asked.response_model, asked.request_model)),
-                length(sheet.feed_model), sheet.feed_model, sheet.provider_name
+                case when asked_provider_name = provider_name then 0 when provider_kind = 'first_party' then 1
+                     when provider_kind = 'specialised' then 2 when provider_kind = 'cloud_platform' then 3 else 4 end,
+                name_rank, place_rank, region is distinct from 'global', coalesce(feed.precedence, 999), placed.feed,
+                not is_listed_so, length(feed_model), feed_model, provider_name, region
         ) as candidate_rank
-    from asked
-    join best_name as named on named.asked_id = asked.asked_id
-    join sheet on sheet.model_name = named.model_name
-    left join provider_kind as own on own.provider_name = asked.provider_name
-    left join feed_precedence as feed on feed.feed = sheet.feed
-    where (sheet.region is null or lower(sheet.region) = lower(asked.served_region))
-      and (
-          asked.provider_name = sheet.provider_name
-          -- Who is not said, or sells others' models: the maker's price is the best guess, and is called a guess.
-          or asked.provider_name is null
-          or (coalesce(own.provider_kind, 'aggregator') in ('cloud_platform', 'aggregator') and sheet.provider_kind = 'first_party')
-      )
+    from placed
+    left join feed_precedence as feed on feed.feed = placed.feed
+    -- One for another place only where none fits.
+    qualify place_rank < 5 or min(place_rank) over (partition by asked_id, provider_name, model_name) = 5
 ),
 price as (
     select
-        candidate.asked_id, candidate.candidate_rank, candidate.is_elsewhere, candidate.is_family, price.price_id, price.token_class, price.context_above_tokens,
+        candidate.asked_id, candidate.candidate_rank, candidate.is_guess, candidate.doubt, price.price_id, price.token_class, price.context_above_tokens,
         price.price_usd_per_unit, price.valid_from, price.valid_to, price.known_from, price.known_to,
         price.service_tier = candidate.tier as is_own_tier,
         -- Prices for some hours of the day only: `daily 16:30:00+00:00-00:30:00+00:00`, UTC, which may pass midnight.
@@ -75,14 +164,10 @@ price as (
         price.known_to is null and price.valid_from = min(price.valid_from) filter (where price.known_to is null)
             over (partition by candidate.asked_id, candidate.candidate_rank, price.price_key) as is_first
     from candidate
-    join core.price as price
+    join listed as price
         on price.feed = candidate.feed and price.feed_model = candidate.feed_model
         and price.provider_name is not distinct from candidate.provider_name and price.region is not distinct from candidate.region
     where price.service_tier in (candidate.tier, 'standard')
-      and (price.price_condition is null or regexp_matches(price.price_condition, '^daily [0-9:]{8}[+]00:00-[0-9:]{8}[+]00:00$'))
-      and price.token_class in (
-          'input_uncached', 'cache_read', 'cache_write_5m', 'cache_write_1h', 'input_audio', 'input_image',
-          'output_text', 'reasoning', 'output_audio', 'output_image', 'request', 'web_search')
 ),
 -- 2. Stretches of time in which nothing about those sheets changes.
 edge as (
@@ -124,12 +209,12 @@ in_force as (
 ),
 chosen as (
     -- One sheet for all token classes: classes of different sheets do not belong together. The model's own, even if first seen
-    -- later, before that of its family: a release may cost other than the one before.
+    -- later, before that of its family: a release may cost other than the one before. Another model's, which was asked for, last.
     select * from in_force
     where daily_from is null
        or (daily_from < daily_to and cast(from_at as time) >= daily_from and cast(from_at as time) < daily_to)
        or (daily_from > daily_to and (cast(from_at as time) >= daily_from or cast(from_at as time) < daily_to))
-    qualify dense_rank() over (partition by asked_id, from_at, basis order by is_family, guess, candidate_rank) = 1
+    qualify dense_rank() over (partition by asked_id, from_at, basis order by doubt, guess, candidate_rank) = 1
 ),
 -- 3. Rates by context band.
 band as (
@@ -167,8 +252,8 @@ flat as (
         max(price_usd_per_unit) filter (where token_class = 'request') as request,
         max(price_usd_per_unit) filter (where token_class = 'web_search') as web_search,
         max(price_usd_per_unit) = 0 as is_free,
-        -- A guess: carried back in time, another provider's, the family's, or (for a tier that has prices of no kind) the standard tier's.
-        max(guess) = 1 or bool_or(is_elsewhere) or bool_or(is_family) or not bool_or(is_own_tier) as is_estimate,
+        -- A guess: carried back in time, another provider's or place's, the family's, or (for a tier that has prices of no kind) the standard tier's.
+        max(guess) = 1 or bool_or(is_guess) or not bool_or(is_own_tier) as is_estimate,
         string_agg(price_id, ',' order by token_class) as price_ids
     from rate
     group by asked_id, from_at, to_at, basis, above_tokens, up_to_tokens

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.support.pricebook import ROOT, book, connection, drawn
@@ -30,6 +32,9 @@ from tests.support.pricebook import ROOT, book, connection, drawn
         ("mistral.mistral-7b-instruct-v0:2", "mistral-7b-instruct-v0.2", "mistral-7b-instruct-v0.2"),
         ("mistral/mistral-large-2407", "mistral-large-2407", "mistral-large"),
         ("us.deepseek.r1-v1:0", "deepseek-r1", "deepseek-r1"),
+        ("openai::gpt-4o-mini", "gpt-4o-mini", "gpt-4o-mini"),
+        ("google_ai_studio_gemini::gemini-2.0-flash", "gemini-2.0-flash", "gemini-2.0-flash"),
+        ("fireworks::accounts/fireworks/models/deepseek-v3", "deepseek-v3", "deepseek-v3"),
         ("deepseek/deepseek-r1", "deepseek-r1", "deepseek-r1"),
         ("gemini-1.5-pro-002", "gemini-1.5-pro-002", "gemini-1.5-pro"),
         ("models/gemini-1.5-pro-latest", "gemini-1.5-pro-latest", "gemini-1.5-pro"),
@@ -47,6 +52,22 @@ def test_names(name, canonical, family):
     assert con.execute("select model_name($1), model_family(model_name($1))", [name]).fetchall() == [(canonical, family)]
     # a canonical name is its own canonical name
     assert con.execute("select model_name($1)", [canonical]).fetchall() == [(canonical,)]
+
+
+@pytest.mark.parametrize(("part", "fits", "fits_not"), [
+    ({"equals": "GPT-4"}, ["gpt-4"], ["gpt-4o"]),
+    ({"starts_with": "gpt-4-"}, ["gpt-4-0125-preview"], ["gpt-4"]),
+    ({"ends_with": "-pro"}, ["sonar-pro"], ["sonar-pro-2"]),
+    ({"contains": "Sonnet-4"}, ["us.anthropic.claude-sonnet-4-v1:0"], ["claude-sonnet-3"]),
+    ({"regex": r"^opus-5[-@]\d{8}$"}, ["opus-5@20260101"], ["opus-5"]),
+    ({"and": [{"starts_with": "flash"}, {"regex": "^(?!.*-[tT][tT][sS](?:$|-))"}]}, ["flash-lite"], ["flash-tts", "flash-tts-1", "pro"]),
+    # No name, rather than an error that stops all costing.
+    ({"regex": "(?=a)a"}, [], ["a"]), ({"regex": "("}, [], ["("]), ({"soundex": "a"}, [], ["a"]), ({"and": [{"or": [{"equals": "a"}]}]}, [], ["a"]),
+])  # fmt: skip
+def test_a_part_of_a_feed_s_clause_fits_a_name(part, fits, fits_not):
+    con = connection()
+    for name, wanted in [*((name, True) for name in fits), *((name, False) for name in fits_not)]:
+        assert con.execute("select part_fits(cast($1 as json), $2)", [json.dumps(part), name]).fetchone() == (wanted,), name
 
 
 def test_one_model_under_many_names():

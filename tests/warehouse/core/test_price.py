@@ -223,6 +223,19 @@ START = date(2024, 1, 1)
 price_of_the_week = st.one_of(st.none(), st.sampled_from([1, 2, 3, 0]))
 
 
+def test_the_names_of_a_model_are_those_of_the_latest_snapshot_and_move_no_price():
+    drawing = """
+    2024-01-01 genai_prices lab/m input_uncached=3 output_text=9
+    2024-01-08 genai_prices lab/m input_uncached=3
+    """
+    con = book(drawing)
+    before = con.execute("select price_id, price_key, price_usd_per_unit, valid_from, valid_to from core.price order by 1").fetchall()
+    con.execute("""update staging.price set price_note = 'names {"equals":"' || case when landing_file like '%-08' then 'new' else 'old' end || '"}'""")
+    after = build(con).execute("select price_id, price_key, price_usd_per_unit, valid_from, valid_to from core.price order by 1").fetchall()
+    assert after == before
+    assert drawn(con, "select distinct name_clause from core.price") == ['{"equals":"new"}']
+
+
 @settings(max_examples=12, deadline=None)
 @given(st.lists(price_of_the_week, min_size=1, max_size=9))
 def test_the_book_answers_as_the_snapshots_did(weeks):

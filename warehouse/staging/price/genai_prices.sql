@@ -6,6 +6,7 @@
 -- days; a price that no date touches has valid_from null: known as of the snapshot. Times of day stand in price_condition, as do
 -- request conditions other than tier.
 -- Days start at midnight UTC. Prices are per million tokens or characters, per thousand counts, or per hour.
+-- What names a model answers to (its `match`) goes along as price_note: `names {"or":[{"equals":..}, ..]}`.
 with feed as (
     select filename as landing_file, json
     from read_json_objects($files, format = 'unstructured', maximum_object_size = 33554432, filename = true)
@@ -49,8 +50,15 @@ dated as materialized (
         case when entry_no > 0 or applies_when is not null then try_cast(entry ->> '$.constraint.start_date' as timestamp) end as starts_at,
         bool_or(entry_no > 0 and applies_when is null and entry ->> '$.constraint.start_date' is not null)
             over (partition by landing_file, feed_model) as has_days,
-        'daily ' || (entry ->> '$.constraint.start_time') || '-' || (entry ->> '$.constraint.end_time') as time_of_day
-    from entry
+        'daily ' || start_clock || '-' || end_clock as time_of_day
+    from (
+        -- 16:30:00Z, 16:30 and 18:30:00+02:00 are all 16:30:00+00:00
+        select
+            *,
+            coalesce(strftime(as_utc('2000-01-01T' || (entry ->> '$.constraint.start_time')), '%H:%M:%S+00:00'), entry ->> '$.constraint.start_time') as start_clock,
+            coalesce(strftime(as_utc('2000-01-01T' || (entry ->> '$.constraint.end_time')), '%H:%M:%S+00:00'), entry ->> '$.constraint.end_time') as end_clock
+        from entry
+    ) as entry
 ),
 span as (
     -- what a later entry of the list takes away from an earlier one
@@ -216,6 +224,6 @@ select
     cast(null as date) as listed_day,
     cast(null as varchar) as hugging_face_id,
     cast(null as boolean) as is_open_weights,
-    cast(null as varchar) as price_note
+    'names ' || (model.model ->> '$.match') as price_note
 from model
 left join price using (landing_file, feed_model)
