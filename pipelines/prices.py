@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -150,6 +150,7 @@ def ingest_landed_feed(settings: Settings, feed: str, format: str, report: Repor
         recover(lake, table)
     counted = IngestReport("core.price", feed)
     faults: dict[str, str] = {}
+    taken: set[str] = set()
 
     def take_in(batch: list[str]) -> None:
         outcome = [(0, 0, 0)]
@@ -159,6 +160,7 @@ def ingest_landed_feed(settings: Settings, feed: str, format: str, report: Repor
             ledger = _ledger(settings, lake, feed)
             if todo := [p for p in batch if not ledger.get(p)]:
                 outcome[:] = [_read_snapshots(settings, lake, seen, feed, format, sql.read_text().strip().rstrip(";"), todo, report)]
+                taken.update(todo)
 
         try:
             settle(lake, "core.price_quote", attempt)
@@ -185,7 +187,7 @@ def ingest_landed_feed(settings: Settings, feed: str, format: str, report: Repor
         if batch:
             take_in(batch)
     report("price book", None)
-    suspects = write_book(settings, lake, feed)
+    suspects = write_book(settings, lake, taken)
     counted.quarantined += suspects
     counted.kept -= suspects
     lake.publish_views()
@@ -311,8 +313,8 @@ def _set_aside(settings: Settings, lake: Lake, seen: Snapshot, feed: str, format
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def write_book(settings: Settings, lake: Lake, feed: str | None = None) -> int:
-    """Write core.price, core.model and the quarantined quotes anew from all quotes; returns the suspects (of `feed`).
+def write_book(settings: Settings, lake: Lake, files: Iterable[str]) -> int:
+    """Write core.price, core.model and the quarantined quotes anew from all quotes; returns how many quotes of these landed files are held back.
 
     A function of core.price_quote alone: the order in which snapshots came does not matter.
     """
@@ -323,8 +325,8 @@ def write_book(settings: Settings, lake: Lake, feed: str | None = None) -> int:
         with connect(settings, MART_MACROS, references=True) as con:
             for table in BOOK:
                 settle(lake, table, lambda seen, table=table: _write_book_table(settings, lake, con, seen, table, scratch / uuid.uuid4().hex, due))
-            of_feed = "select count(*) from core.price_suspect join core.price_quote using (quote_id) where $feed is null or price_quote.feed = $feed"
-            return con.execute(of_feed, {"feed": feed}).fetchone()[0]
+            of_files = "select count(*) from core.price_suspect where list_contains($files, landing_file)"
+            return con.execute(of_files, {"files": list(files)}).fetchone()[0]
     finally:
         follow_all(lake, due)
         shutil.rmtree(scratch, ignore_errors=True)

@@ -310,6 +310,14 @@ def test_snapshots_of_one_day_hold_from_their_times(settings, tmp_path):
     assert ingest_feed(settings, "f", date(2026, 11, 1)).files == 0
 
 
+def test_a_run_counts_what_was_held_back_of_its_own_files_only(settings, tmp_path):
+    for day, usd in ((1, 10), (8, 10), (15, 10_000)):
+        log(tmp_path / f"snapshots/2026-10-{day:02}.json", lists(m=usd))
+    settings.feeds = {"f": Feed(url=str(tmp_path / "snapshots"), format="litellm")}
+    told = [ingest_feed(settings, "f", date(2026, 11, 1)) for _ in range(2)]
+    assert [(report.files, report.kept, report.quarantined) for report in told] == [(3, 2, 1), (0, 0, 0)]
+
+
 def test_of_two_files_brought_in_for_one_day_the_later_holds(settings, tmp_path):
     settings.feeds = {"f": Feed(url=str(tmp_path / "list.json"), format="litellm")}
     for usd, files in ((10, 1), (20, 1), (20, 0), (5, 1), (10, 1)):
