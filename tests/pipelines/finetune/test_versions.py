@@ -38,7 +38,7 @@ SPLIT = {"split": {"by": "group", "test_share": 0.2}}
     ("raw", "says"),
     [
         (b"recipe: \xff", "can't decode byte"), (b"a: " + b"[" * 2_000, "recursion"), (b"a: &a [1]\nb: [*a, *a]", r"an alias \(\*name\) stands in it"),
-        (b"&a [*a]", "an alias"), (b"#" * 2**21, "larger than 1,048,576 bytes"), (b"recipe: " + b"9" * 5_000, "digits"), (b"calls: {from_day: 2026-99-99}", "month"),
+        (b"&a [*a]", "an alias"), (b"#" * 2**17, "larger than 65,536 bytes"), (b"recipe: " + b"9" * 5_000, "digits"), (b"calls: {from_day: 2026-99-99}", "month"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_recipe_is_said_so(tmp_path: Path, raw: bytes, says: str) -> None:
