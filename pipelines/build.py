@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from pipelines import gate
 from pipelines.contracts import Contract, Partition, contract, quoted, tables
-from pipelines.day_by_day import is_worth_it, write_each_day
+from pipelines.day_by_day import is_worth_it, materialized, write_each_day
 from pipelines.engine import MART_MACROS, REFERENCE_VIEWS, borrowed, connect, define_references, parquet_list, write
 from pipelines.errors import FlywheelError, NotConfigured, RetryLater, StopTheLine
 from pipelines.follow import Announced, announcement, follow_all, recover, results, settle
@@ -341,6 +341,8 @@ def _build_days(
                     run=lambda day, q, bounds: _run(day, promised, q, bounds), report=report, doing=f"building {promised.table}",
                 )
             else:
+                if promised.day_by_day:
+                    sql = materialized(own, sql, days, run=lambda con, q, bounds: _run(con, promised, q, bounds))
                 staged = write_days(
                     own, promised.typed_from(sql), f"cast({column} as date)", days, scratch / uuid.uuid4().hex,
                     run=lambda q: _run(own, promised, q, bound), report=report, doing=f"building {promised.table}",

@@ -64,25 +64,36 @@ def taken_apart(sql: str) -> tuple[list[CommonTable], str]:
         at = after + 1
 
 
+def materialized(
+    con: duckdb.DuckDBPyConnection, sql: str, days: list[date], *, run: Callable[[duckdb.DuckDBPyConnection, str, dict], None], numbered: bool = False
+) -> str:
+    """What the select marks as materialized becomes a table of `con`, worked out for all the days; returns the select over these tables.
+
+    So DuckDB knows how few rows they have: guessed after many joins, it took them for more than all calls, and kept the calls in memory.
+    `numbered`: texts of few values become numbers.
+    """
+    members, rest = taken_apart(sql)
+    defined: list[str] = []
+    for member in members:
+        if member.is_materialized:
+            run(con, f"create table {quoted(member.name)} as {_with(defined)}{member.body}", _bounds(days[0], days[-1]))
+            if numbered:
+                _number_texts(con, member.name)
+        else:
+            defined.append(f"{quoted(member.name)} as ({member.body})")
+    return _with(defined) + rest
+
+
 def write_each_day(
     con: duckdb.DuckDBPyConnection, sql: str, typed: dict[str, str], days: list[date], folder: Path, *, run: Callable[[duckdb.DuckDBPyConnection, str, dict], None],
     report: Report, doing: str,
 ) -> list[tuple[Path, date]]:
     """Write a select with $from_day and $to_day as one Parquet file a day; returns the files that hold rows, with their day.
 
-    `typed` gives every column's cast to its type. What the select marks as materialized becomes a table of `con`, worked out for all
-    the days; the rest runs once a day.
+    `typed` gives every column's cast to its type. What the select marks as materialized is worked out once, the rest once a day.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    members, rest = taken_apart(sql)
-    defined: list[str] = []
-    for member in members:
-        if member.is_materialized:
-            run(con, f"create table {quoted(member.name)} as {_with(defined)}{member.body}", _bounds(days[0], days[-1]))
-            _number_texts(con, member.name)
-        else:
-            defined.append(f"{quoted(member.name)} as ({member.body})")
-    daily = _with(defined) + rest
+    daily = materialized(con, sql, days, run=run, numbered=True)
     enums = {name for name, type, *_ in _described(con, daily, _bounds(days[0], days[0])) if type.startswith("ENUM")}
     written = ", ".join(quoted(name) if name in enums else cast for name, cast in typed.items())
     done = 0

@@ -23,13 +23,15 @@ from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
+import duckdb
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from pipelines import gate  # noqa: E402
 from pipelines.build import build_table  # noqa: E402
 from pipelines.contracts import contract, literal  # noqa: E402
-from pipelines.day_by_day import write_each_day  # noqa: E402
+from pipelines.day_by_day import materialized, write_each_day  # noqa: E402
 from pipelines.engine import MART_MACROS, connect  # noqa: E402
 from pipelines.lake import Lake  # noqa: E402
 from pipelines.prices import ingest_feed  # noqa: E402
@@ -119,20 +121,20 @@ def select_only(settings: Settings, days: list[date], written: bool) -> None:
         for name in promised.reads:
             lake.attach(con, name)
         con.execute("set preserve_insertion_order = false")
+
+        def run(own: duckdb.DuckDBPyConnection, query: str, bound: dict[str, date]) -> None:
+            own.execute(query, {k: v for k, v in bound.items() if f"${k}" in query})
+
         if written:
-            write_each_day(
-                con, promised.select, promised.casts(), days, settings.scratch / "select", report=silent, doing="",
-                run=lambda own, query, bound: own.execute(query, {k: v for k, v in bound.items() if f"${k}" in query}))
+            write_each_day(con, promised.select, promised.casts(), days, settings.scratch / "select", report=silent, doing="", run=run)
             shutil.rmtree(settings.scratch / "select")
         else:
             counts = ", ".join(f"count({name})" for name in promised.names)
-            con.execute(f"select {counts} from ({promised.select})", {"from_day": days[0], "to_day": days[-1] + timedelta(days=1)})
+            run(con, f"select {counts} from ({materialized(con, promised.select, days, run=run)})", {"from_day": days[0], "to_day": days[-1] + timedelta(days=1)})
 
 
 def check(settings: Settings, sample: int) -> tuple[int, int]:
     """Cost sampled calls again from the price rows named in the mart, in decimals; and see that those rows were in force."""
-    import duckdb
-
     with duckdb.connect(str(settings.views), read_only=True) as con:
         names = [f"{c}_tokens" for c in CLASSES]
         rows = con.execute(
