@@ -110,14 +110,13 @@ def define_references(con: duckdb.DuckDBPyConnection, settings: Settings, names:
     typed = {
         "provider": "select * from reference.provider",
         "model_alias": "select alias, cast(valid_from as date) as valid_from, model_name from reference.model_alias",
-        "signal_rule": signal_rules(settings),
     }
     for name, path in settings.reference_files().items():
         if names is None or name in names:
             con.execute(reference_sql(name, path))
     for view, behind in REFERENCE_VIEWS.items():
         if names is None or any(name in names for name in behind):
-            con.execute(f"create view {view} as {typed[view]}")
+            con.execute(f"create view {view} as {typed[view] if view in typed else signal_rules(settings)}")
     ranks = ", ".join(f"({literal(feed)}, {rank})" for rank, feed in enumerate([*settings.feed_precedence, ""]))
     con.execute(f"create view feed_precedence as select * from (values {ranks}) as t (feed, precedence)")
 

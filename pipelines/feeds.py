@@ -21,12 +21,12 @@ from decimal import Decimal
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import fsspec
 import httpx
 
 from pipelines.errors import NotConfigured, RetryLater, SourceUnreadable
+from pipelines.land import redacted
 
 log = logging.getLogger(__name__)
 
@@ -91,11 +91,11 @@ def fetch(url: str, cache_dir: Path, *, max_bytes: int = 64 * 2**20, timeout_s: 
         # httpx writes the URL into some of its messages
         why = str(error) if isinstance(error, _Unusable) else type(error).__name__
         if known:
-            log.warning("%s: %s; going on with the file of %s", bare(url), why, known["quoted_at"])
+            log.warning("%s: %s; going on with the file of %s", redacted(url), why, known["quoted_at"])
             return FetchedFile(path, datetime.fromisoformat(known["quoted_at"]), is_new=False, is_stale=True)
         if isinstance(error, _Unusable) and error.lasting:
-            raise SourceUnreadable(f"{bare(url)}: {why}, and there is no earlier file; see [feeds] in flywheel.toml") from None
-        raise RetryLater(f"{bare(url)}: {why}, and there is no earlier file") from None
+            raise SourceUnreadable(f"{redacted(url)}: {why}, and there is no earlier file; see [feeds] in flywheel.toml") from None
+        raise RetryLater(f"{redacted(url)}: {why}, and there is no earlier file") from None
     if answer is None:
         return FetchedFile(path, datetime.fromisoformat(known["quoted_at"]), is_new=False, is_stale=False)
     body, headers = answer
@@ -126,9 +126,9 @@ def snapshots(folder: str | os.PathLike[str]) -> list[tuple[str, datetime]]:
         else:
             left_out.append(path.rsplit("/", 1)[-1])
     if left_out:
-        log.warning("%s: %d files named without a day are left out: %s", bare(folder), len(left_out), ", ".join(left_out[:5]))
+        log.warning("%s: %d files named without a day are left out: %s", redacted(folder), len(left_out), ", ".join(left_out[:5]))
     if not found:
-        raise NotConfigured(f"{bare(folder)} holds no snapshots; they are named like 2024-10-12.json, .json.gz or .json.zst")
+        raise NotConfigured(f"{redacted(folder)} holds no snapshots; they are named like 2024-10-12.json, .json.gz or .json.zst")
     return sorted(found, key=lambda snapshot: (snapshot[1], snapshot[0].rsplit("/", 1)[-1].partition(".")[0], snapshot[0]))
 
 
@@ -166,12 +166,6 @@ def embedded_genai_prices(path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     _write(path, json.dumps([plain(provider) for provider in providers], ensure_ascii=False, separators=(",", ":")).encode())
     return version("genai-prices")
-
-
-def bare(url: str) -> str:
-    """A URL fit for a log: without credentials, query string and fragment."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _get(url: str, known: dict[str, Any], max_bytes: int, timeout_s: float) -> tuple[bytes, httpx.Headers] | None:
@@ -212,7 +206,7 @@ def _get(url: str, known: dict[str, Any], max_bytes: int, timeout_s: float) -> t
 def _insist_on_https(url: httpx.URL) -> None:
     if url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.host)):
         return
-    raise NotConfigured(f"{bare(str(url))}: price feeds are fetched over https only, lest somebody on the way change a price")
+    raise NotConfigured(f"{redacted(str(url))}: price feeds are fetched over https only, lest somebody on the way change a price")
 
 
 def _is_loopback(host: str) -> bool:
